@@ -1,0 +1,17 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Making and enriching struct hadb_error. @err may always be NULL: then only the code travels. */
+#ifndef HADB_BASE_ERROR_H
+#define HADB_BASE_ERROR_H
+#include "base/util.h"
+#include "hadb/error.h"
+
+/* Sets *err (code, its default retryable flag, message) and returns code. */
+int hadb_fail(struct hadb_error *err, int code, const char *fmt, ...) HADB_PRINTF(3, 4);
+/* As hadb_fail, with sys_errno = errno_value and its text appended; ENOSPC/EDQUOT, ENOMEM and
+ * EACCES/EPERM choose HADB_ENOSPC, HADB_ENOMEM and HADB_EAUTH, everything else HADB_EIO. */
+int hadb_fail_errno(struct hadb_error *err, int errno_value, const char *fmt, ...)
+    HADB_PRINTF(3, 4);
+/* Puts "context: " before the message and returns r unchanged. Outcomes (r >= 0) pass untouched. */
+int hadb_wrap(struct hadb_error *err, int r, const char *fmt, ...) HADB_PRINTF(3, 4);
+int hadb_fail_nomem(struct hadb_error *err);
+#endif

@@ -1,0 +1,50 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* File system: dispatch over struct hadb_fs (zero = host) and the few compound operations that must be
+ * done right once: atomic replace, directory sync, whole-file read with a cap. Any thread. */
+#ifndef HADB_BASE_FS_H
+#define HADB_BASE_FS_H
+#include "hadb/env.h"
+
+#define HADB_PATH_BYTES_MAX 4096u
+
+struct hadb_fs hadb_fs_host(void);
+
+int hadb_fs_open(const struct hadb_fs *fs, const char *path, unsigned flags,
+                 struct hadb_fs_file **out, struct hadb_error *err);
+void hadb_fs_close(const struct hadb_fs *fs, struct hadb_fs_file *file); /* NULL is fine */
+int hadb_fs_read_at(const struct hadb_fs *fs, struct hadb_fs_file *file, uint64_t offset,
+                    void *data, size_t len, size_t *out_len, struct hadb_error *err);
+int hadb_fs_write_at(const struct hadb_fs *fs, struct hadb_fs_file *file, uint64_t offset,
+                     const void *data, size_t len, struct hadb_error *err);
+int hadb_fs_sync(const struct hadb_fs *fs, struct hadb_fs_file *file, struct hadb_error *err);
+int hadb_fs_truncate(const struct hadb_fs *fs, struct hadb_fs_file *file, uint64_t size,
+                     struct hadb_error *err);
+int hadb_fs_size(const struct hadb_fs *fs, struct hadb_fs_file *file, uint64_t *out,
+                 struct hadb_error *err);
+int hadb_fs_rename(const struct hadb_fs *fs, const char *from, const char *to,
+                   struct hadb_error *err);
+int hadb_fs_link(const struct hadb_fs *fs, const char *from, const char *to,
+                 struct hadb_error *err); /* HADB_EXISTS */
+int hadb_fs_unlink(const struct hadb_fs *fs, const char *path, struct hadb_error *err);
+int hadb_fs_mkdir(const struct hadb_fs *fs, const char *path, struct hadb_error *err);
+int hadb_fs_rmdir(const struct hadb_fs *fs, const char *path, struct hadb_error *err);
+int hadb_fs_sync_dir(const struct hadb_fs *fs, const char *path, struct hadb_error *err);
+int hadb_fs_list(const struct hadb_fs *fs, const char *path,
+                 int (*each)(void *arg, const char *name, bool is_dir), void *arg,
+                 struct hadb_error *err);
+int hadb_fs_lock(const struct hadb_fs *fs, struct hadb_fs_file *file, struct hadb_error *err);
+
+/* Creates the folder and its missing parents, syncing each parent. */
+int hadb_fs_mkdir_all(const struct hadb_fs *fs, const char *path, struct hadb_error *err);
+/* HADB_ABSENT, HADB_ETOOBIG over @bytes_max, else the whole file in @out (replaced). */
+int hadb_fs_read_file(const struct hadb_fs *fs, const char *path, size_t bytes_max,
+                      struct hadb_buf *out, struct hadb_error *err);
+/* Temporary file beside @path, fsync, rename over @path, fsync of the folder. */
+int hadb_fs_replace_file(const struct hadb_fs *fs, const char *path, struct hadb_slice data,
+                         struct hadb_error *err);
+/* Removes a folder and all below it. HADB_ABSENT if it was not there. */
+int hadb_fs_remove_all(const struct hadb_fs *fs, const char *path, struct hadb_error *err);
+/* a + "/" + b into out; HADB_ETOOBIG over HADB_PATH_BYTES_MAX. */
+int hadb_path_join(char out[HADB_PATH_BYTES_MAX], const char *a, const char *b,
+                   struct hadb_error *err);
+#endif
