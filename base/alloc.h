@@ -8,7 +8,7 @@ struct hadb_allocator {
     void *(*realloc)(void *arg, void *ptr, size_t size); /* size 0 frees and returns NULL */
     void *arg;
 };
-/* Replaces the allocator; once, before first use (tests: between uses). */
+/* Replaces the allocator; once, before first use (tests: between uses). NULL = the C library's. */
 void hadb_allocator_set(const struct hadb_allocator *allocator);
 
 void *hadb_malloc(size_t size); /* NULL when out of memory */

@@ -3,11 +3,18 @@
  * done right once: atomic replace, directory sync, whole-file read with a cap. Any thread. */
 #ifndef HADB_BASE_FS_H
 #define HADB_BASE_FS_H
+#include "base/util.h"
 #include "hadb/env.h"
 
 #define HADB_PATH_BYTES_MAX 4096u
 
 struct hadb_fs hadb_fs_host(void);
+
+/*
+ * Beyond what struct hadb_fs_ops says: open, list, unlink, rmdir and mkdir answer HADB_ABSENT when the path
+ * (open with CREATE and mkdir: its folder) does not exist; rename, link and sync_dir fail then. list
+ * stops when @each returns anything but 0 and returns that.  The lock belongs to the handle: opening and closing the file elsewhere does not drop it.
+ */
 
 int hadb_fs_open(const struct hadb_fs *fs, const char *path, unsigned flags,
                  struct hadb_fs_file **out, struct hadb_error *err);
@@ -39,9 +46,14 @@ int hadb_fs_mkdir_all(const struct hadb_fs *fs, const char *path, struct hadb_er
 /* HADB_ABSENT, HADB_ETOOBIG over @bytes_max, else the whole file in @out (replaced). */
 int hadb_fs_read_file(const struct hadb_fs *fs, const char *path, size_t bytes_max,
                       struct hadb_buf *out, struct hadb_error *err);
-/* Temporary file beside @path, fsync, rename over @path, fsync of the folder. */
+/* Temporary file beside @path, fsync, rename over @path, fsync of the folder. Any number of threads and
+ * processes may replace one file at once; one of them wins. A crash may leave a temporary file. */
 int hadb_fs_replace_file(const struct hadb_fs *fs, const char *path, struct hadb_slice data,
                          struct hadb_error *err);
+/* A name for a temporary file beside @path that nobody else uses; and whether a name is one of those:
+ * listings skip them, and an owner of a folder removes old ones when it opens it. */
+int hadb_fs_temp_path(char out[HADB_PATH_BYTES_MAX], const char *path, struct hadb_error *err);
+bool hadb_fs_is_temp(const char *name);
 /* Removes a folder and all below it. HADB_ABSENT if it was not there. */
 int hadb_fs_remove_all(const struct hadb_fs *fs, const char *path, struct hadb_error *err);
 /* a + "/" + b into out; HADB_ETOOBIG over HADB_PATH_BYTES_MAX. */

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* SHA-256 (OpenSSL EVP) and CRC-32C (Castagnoli, reflected; RFC 3720 B.4). Any thread. */
+/* SHA-256 (OpenSSL, without allocation) and CRC-32C (Castagnoli, reflected; RFC 3720 B.4). Any thread. */
 #ifndef HADB_BASE_HASH_H
 #define HADB_BASE_HASH_H
 #include "hadb/error.h"
