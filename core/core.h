@@ -145,7 +145,8 @@ enum hadb_event_type {
     HADB_EV_START,         /* start.*: what the engine holds; once, first */
     HADB_EV_ENTRY,         /* answers GET: OK entry+handle | ABSENT | CORRUPT | UNKNOWN */
     HADB_EV_MANIFEST,      /* answers GET_MANIFEST: OK manifest | ABSENT | CORRUPT | UNKNOWN */
-    HADB_EV_FRAMED,        /* answers FRAME_*: OK entry+handle (view = handle of a view, if asked) | FAILED */
+    HADB_EV_FRAMED,        /* answers FRAME_*: OK entry+handle (view = handle of a view, if asked) | FAILED;
+                              answers VIEW (op SNAP): OK view, pos = the engine's mark, txid = last in the view */
     HADB_EV_CREATED,       /* answers CREATE: OK | EXISTS | UNKNOWN */
     HADB_EV_APPLIED,       /* answers APPLY: OK | DIVERGED | FAILED | CORRUPT */
     HADB_EV_REWOUND,       /* answers REWIND: OK (tail saved and undone) | FAILED */
@@ -203,27 +204,28 @@ enum hadb_action_type {
     HADB_ACT_FRAME_SEAL,   /* op; term, slot, prev, txid, owner (next), reason */
     HADB_ACT_CREATE,       /* op; handle (stays the machine's), term, slot; the same bytes each time.
                               first: first time it is sent (stream it to followers too) */
-    HADB_ACT_RELEASE,      /* handle */
-    HADB_ACT_APPLY,        /* op; handle (passed on), entry, pos = position afterwards. The host compares an entry
-                              that lies in the local tail with it, and answers DIVERGED if they differ;
-                              a SEAL only moves the mark and ends the term in the term table */
+    HADB_ACT_RELEASE,      /* handle and/or view (each 0 = none) is not needed any more */
+    HADB_ACT_APPLY,        /* op; handle (stays the machine's), entry, pos = position afterwards. The host compares
+                              an entry that lies in the local tail with it, and answers DIVERGED if they differ
+                              (nothing changed); a SEAL only ends the term in the term table and moves the mark */
     HADB_ACT_REWIND,       /* op; pos: save the tail above pos.txid in lost/, undo it; definite: every request
                               still waiting is surely not committed (else: unknown) */
     HADB_ACT_RESTORE,      /* op: replace the local state by the newest snapshot of the manifest; save a tail first;
                               every request still waiting is unknown */
     HADB_ACT_GATE,         /* gate (enum hadb_gate), term; drain and closed are answered on op GATE */
-    HADB_ACT_DURABLE,      /* pos: everything up to it is in the history: mark it, answer what waited, tell the stream */
-    HADB_ACT_READ_JOIN,    /* round: the read of this event belongs to it */
+    HADB_ACT_DURABLE,      /* pos: everything up to it is in the history: answer what waited for it; unless .flag
+                              (an APPLY marked it already) also mark it in the engine and tell the stream */
+    HADB_ACT_READ_JOIN,    /* round: the read of this event belongs to it; 0 = unavailable here and now */
     HADB_ACT_READ_OK,      /* round, txid: reads of rounds <= it may run on a state that covers txid; their replies
                               wait until all they saw is durable */
     HADB_ACT_READ_FAIL,    /* all reads that wait in a round: unavailable */
     HADB_ACT_ASK_READY,    /* op; owner.node */
     HADB_ACT_NOTIFY,       /* owner: it was named by a seal; poke it */
     HADB_ACT_HANDOFF_DONE, /* result OK or FAILED (nothing changed, still owner) */
-    HADB_ACT_VIEW,         /* op: open a view of the applied state; answer EV_FRAMED with view and pos.txid */
+    HADB_ACT_VIEW,         /* op: open a view of the newest local state; answered by EV_FRAMED */
     HADB_ACT_UPLOAD,       /* op; view (passed on), pos: upload as a snapshot, read back, answer EV_UPLOADED */
-    HADB_ACT_CAS_MANIFEST, /* op; handle (snapshot reference, stays), slot = boundary, term = boundary term, nonce_seed:
-                              write on top of the manifest read last on this op */
+    HADB_ACT_CAS_MANIFEST, /* op; handle (snapshot reference, stays), slot = boundary, term = boundary term,
+                              nonce, swept_slot: write on top of the manifest read last on this op */
     HADB_ACT_DELETE,       /* op; slot: delete DATA (never seals, unless .seals_too) <= slot and condemned names */
     HADB_ACT_GIVE_UP,      /* flag: this node cannot make progress with this database (or can again) */
 };
@@ -238,12 +240,15 @@ struct hadb_action {
     enum hadb_gate gate;
     enum hadb_result result;
     enum hadb_seal_reason reason;
-    bool flag; /* CREATE: first; FRAME_DATA: want_view; REWIND: definite; DELETE: seals_too; GIVE_UP: given up */
+    bool flag; /* CREATE: first time; FRAME_DATA: want a view; REWIND: definite; DURABLE: marked already;
+                  DELETE: seals too; GIVE_UP: given up */
     uint64_t handle;
     uint64_t view;
     uint64_t term, slot;
     hadb_txid txid;
     uint64_t round;
+    uint64_t swept_slot;
+    struct hadb_id nonce;
     struct hadb_hash prev;
     struct hadb_owner owner;
     struct hadb_entry_info entry;
@@ -268,6 +273,7 @@ struct hadb_core_config {
     uint32_t drain_max_ms;      /* a hand-off that has not flushed by then is called off */
     uint32_t give_up_ms;        /* dirty without durable progress for longer: give the database up */
     uint32_t snapshot_slots;    /* owner publishes a snapshot after so many slots; 0 = only on request */
+    uint32_t tip_polls_max;     /* at the tip, compare with the boundary again after so many polls; 0 = at each */
     uint32_t grace_ms;          /* between publishing a boundary and deleting below it */
     bool fast_suspicion;        /* act on LIVE_GONE (off: only after the TTL) */
     bool never_lead;            /* read replica */
@@ -283,14 +289,19 @@ enum hadb_core_phase { /* what op MAIN is doing */
     HADB_PH_FENCE_MANIFEST,/* foreign seal and a tail: is the seal real? */
     HADB_PH_REWIND,
     HADB_PH_RESTORE,
-    HADB_PH_SEAL_FRAME,    /* election: framing, sending, comparing the seal */
+    HADB_PH_SEAL_FRAME,    /* election: framing (op FRAME), sending, comparing the seal */
     HADB_PH_SEAL_CREATE,
-    HADB_PH_SEAL_WAIT,     /* unknown outcome: the same bytes again at next_at */
     HADB_PH_SEAL_COMPARE,
-    HADB_PH_BOUNDARY,      /* sealed (or named): manifest read before owning */
+    HADB_PH_BOUNDARY,      /* own term by a seal: manifest read before owning it */
     HADB_PH_LEAD,          /* owner: op MAIN is free */
     HADB_PH_ASK_READY,     /* hand-off: asking the target */
     HADB_PH_DRAIN,         /* hand-off: flushing */
+};
+
+enum hadb_doubt {
+    HADB_DOUBT_NONE,    /* the next entry is absent: tip, or collected? */
+    HADB_DOUBT_CORRUPT, /* it fails its hash */
+    HADB_DOUBT_FORK,    /* it does not link to the view */
 };
 
 enum hadb_slot_state {
@@ -329,6 +340,9 @@ struct hadb_core {
     uint8_t phase; /* enum hadb_core_phase */
     uint8_t halt;  /* enum hadb_halt */
     uint8_t backoff; /* doublings so far */
+    uint8_t doubt;   /* enum hadb_doubt: what TIP_MANIFEST has to explain */
+    uint8_t tip_polls;  /* polls at the tip since the boundary was compared */
+    bool main_busy;  /* op MAIN is unanswered; if not, a phase that needs an answer is tried again at next_at_ms */
 
     struct hadb_pos view;    /* verified and applied (follower) or prefix-durable (owner) */
     struct hadb_owner owner; /* of view.term; zero before genesis */
@@ -336,13 +350,14 @@ struct hadb_core {
     uint64_t tail_term;      /* term in which the tail was committed; 0 = no tail */
     uint64_t boundary_slot;  /* newest boundary seen, never decreases */
     uint64_t manifest_version; /* newest seen, never decreases */
+    uint64_t manifest_floor;   /* … when op MAIN asked for it: an answer below it is a rollback */
     uint64_t swept_slot;
 
     /* follower */
     uint64_t next_at_ms;     /* next poll, resend or seal */
     uint64_t seal_at_ms;     /* when to seal; 0 = owner is believed alive */
     bool start_reseal;       /* just started: may seal the term of its own predecessor at once */
-    bool tip_checked;        /* the manifest was read at this position */
+    bool tip_checked;        /* the boundary was compared at this position */
     bool poke;               /* look again as soon as op MAIN is free */
     bool stream_up;
     uint8_t liveness;        /* enum hadb_liveness of owner */
@@ -373,13 +388,13 @@ struct hadb_core {
     uint64_t read_open;      /* round that new reads join, from 1 */
     bool read_waiting;       /* the open round has members */
     uint64_t read_sent;      /* round whose proof is outstanding on MAIN (follower) or READ (owner); 0 = none */
-    uint8_t read_phase;      /* owner: 0 idle, 1 GET, 2 manifest */
+    uint8_t read_phase;      /* owner: enum in core/read.c */
     uint64_t read_slot;      /* owner: slot that was asked for */
+    uint64_t read_at_ms;     /* owner: ask again */
 
     /* snapshot */
     uint8_t snap_phase;      /* core/snapshot.c */
     bool snap_wanted;
-    bool snap_cas_unknown;
     uint64_t snap_view, snap_handle;
     struct hadb_pos snap_pos;
     uint64_t snap_at_ms;     /* next try, or end of the grace period */
