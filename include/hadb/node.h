@@ -18,7 +18,7 @@ HADB_BEGIN_DECLS
 #define HADB_NODE_PORT_DEFAULT 4280u
 #define HADB_NODE_DATABASES_MAX 16384u /* databases open on one node */
 #define HADB_TOKEN_BYTES_MAX 512u
-#define HADB_ADDRESS_BYTES_MAX 280u  /* host:port */
+#define HADB_ADDRESS_BYTES_MAX 255u  /* host:port */
 #define HADB_DEADLINE_MS_MAX 600000u /* longest deadline of one request */
 #define HADB_DEADLINE_MS_DEFAULT 10000u
 
