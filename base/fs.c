@@ -185,9 +185,8 @@ static int path_parent(char out[HADB_PATH_BYTES_MAX], const char *path, struct h
     return 0;
 }
 
-/* Makes one folder durable in its parent. A parent that we may enter but not read (/home with mode
- * 0711, say) cannot be synced; it is older than this call's folders, so nothing of ours is in it
- * that was not there before or that the next level down would not show to be lost. */
+/* Creates one folder and makes it durable. A parent that may be entered but not read (mode 0711) cannot
+ * be synced by anyone but its owner; that is no reason to refuse a folder that exists below it. */
 static int mkdir_one(const struct hadb_fs *fs, const char *path, const char *parent,
                      struct hadb_error *err)
 {
@@ -199,38 +198,46 @@ static int mkdir_one(const struct hadb_fs *fs, const char *path, const char *par
     return r == HADB_EAUTH ? 0 : r;
 }
 
-/* Deepest folder first, going up only while the parent is missing, then down again. */
-int hadb_fs_mkdir_all(const struct hadb_fs *fs, const char *path, struct hadb_error *err)
+/* Goes up while the parent is missing and creates the highest missing folder of @path. Returns 0
+ * with *whole telling whether that was @path itself. */
+static int mkdir_highest(const struct hadb_fs *fs, const char *path, bool *whole,
+                         struct hadb_error *err)
 {
     char parent[HADB_PATH_BYTES_MAX];
     char at[HADB_PATH_BYTES_MAX];
-    size_t len = strlen(path);
-    if (len == 0 || len >= sizeof at) {
-        return hadb_fail(err, len ? HADB_ETOOBIG : HADB_EINVAL, "folder name is empty or too long");
-    }
-    memcpy(at, path, len + 1);
-    size_t levels = 0;
+    memcpy(at, path, strlen(path) + 1);
+    *whole = true;
     for (;;) {
         int r = path_parent(parent, at, err);
-        if (r < 0) {
+        if (r == 0) {
+            r = mkdir_one(fs, at, parent, err);
+        }
+        if (r != HADB_ABSENT) {
             return r;
         }
-        r = mkdir_one(fs, at, parent, err);
-        if (r < 0 || (r == 0 && levels == 0)) {
-            return r;
+        if (strcmp(parent, at) == 0) {
+            return hadb_fail(err, HADB_EIO, "create folder %s: no such parent", path);
         }
-        if (r == HADB_ABSENT) {
-            if (strcmp(parent, at) == 0) {
-                return hadb_fail(err, HADB_EIO, "create folder %s: no such parent", path);
-            }
-            memcpy(at, parent, sizeof at);
-            levels++;
-            continue;
-        }
-        /* @at exists now: start again from the whole path, which is one level less deep. */
-        memcpy(at, path, len + 1);
-        levels = 0;
+        memcpy(at, parent, sizeof at);
+        *whole = false;
     }
+}
+
+int hadb_fs_mkdir_all(const struct hadb_fs *fs, const char *path, struct hadb_error *err)
+{
+    size_t len = strlen(path);
+    if (len == 0 || len >= HADB_PATH_BYTES_MAX) {
+        return hadb_fail(err, len ? HADB_ETOOBIG : HADB_EINVAL, "folder name is empty or too long");
+    }
+    /* Each round creates one level; more rounds than levels mean that someone removes them. */
+    for (size_t round = 0; round <= len; round++) {
+        bool whole = false;
+        int r = mkdir_highest(fs, path, &whole, err);
+        if (r < 0 || whole) {
+            return r;
+        }
+    }
+    return hadb_fail(err, HADB_EIO, "create folder %s: someone removes its parents", path);
 }
 
 int hadb_fs_read_file(const struct hadb_fs *fs, const char *path, size_t bytes_max,
