@@ -48,9 +48,9 @@ int hadb_pool_start(struct hadb_loop *loop, const struct hadb_pool_options *opti
 /*
  * Refuses new jobs, cancels all that wait (their done gets HADB_ECANCELED), waits for the running ones
  * until @deadline_ms at most, delivers every done, joins and frees. All queues must be left alone from
- * here on. HADB_ETIMEDOUT when a job does not return in time: the pool's memory then stays with
- * the worker, and the done of that job may still run as long as the loop does. NULL is fine. Any thread but a worker's; on
- * the loop thread it blocks the loop and calls the done()s itself.
+ * here on. HADB_ETIMEDOUT when a job does not return in time: neither its done nor those of the jobs
+ * behind it in its queue are called then. NULL is fine. Any thread but a worker's, not from a done; on the
+ * loop thread it blocks the loop and calls the done()s itself.
  */
 int hadb_pool_stop(struct hadb_pool *pool, uint64_t deadline_ms, struct hadb_error *err);
 
