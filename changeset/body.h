@@ -45,8 +45,8 @@ enum hadb_seal_reason_stored {
 
 /* Ends a term and names the owner of the next one. */
 struct hadb_seal {
-    unsigned reason;                         /* enum hadb_seal_reason_stored */
-    char node[HADB_NAME_BYTES_MAX + 1];      /* "" = nobody: then the rest is zero too */
+    unsigned reason;                    /* enum hadb_seal_reason_stored */
+    char node[HADB_NAME_BYTES_MAX + 1]; /* "" = nobody: then the rest is zero too */
     struct hadb_id node_id;
     struct hadb_id incarnation;
     char address[HADB_ADDRESS_BYTES_MAX + 1]; /* printable ASCII; may be "" */
@@ -60,14 +60,14 @@ const char *hadb_seal_reason_name(unsigned reason);
 
 /* What a database is; written once. Its uuid is in the header of the object. */
 struct hadb_meta {
-    uint32_t format;                      /* HADB_META_FORMAT */
-    uint32_t page_bytes;                  /* page formats; 0 = records */
+    uint32_t format;     /* HADB_META_FORMAT */
+    uint32_t page_bytes; /* page formats; 0 = records */
     struct hadb_id cluster;
     char database[HADB_NAME_BYTES_MAX + 1];
     char engine[HADB_NAME_BYTES_MAX + 1];
-    char hash[HADB_NAME_BYTES_MAX + 1];   /* HADB_META_HASH */
+    char hash[HADB_NAME_BYTES_MAX + 1]; /* HADB_META_HASH */
     int64_t created_unix_ms;
-    struct hadb_id parent;                /* zero = no fork */
+    struct hadb_id parent; /* zero = no fork */
     uint64_t parent_slot;
 };
 /* Appends. HADB_EINVAL, HADB_ENOMEM. */

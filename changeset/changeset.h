@@ -64,17 +64,18 @@
 #define HADB_BLOB_PARTS_MAX 8u
 #define HADB_BLOB_REF_BYTES 16u
 #define HADB_BLOB_REF_PART_BYTES 40u
-#define HADB_ZSTD_LEVEL_MAX 19      /* above it decoders would need very large windows */
-#define HADB_ZSTD_LEVEL_DEFAULT 1   /* what hop 4 uses when nothing is configured */
+#define HADB_ZSTD_LEVEL_MAX 19    /* above it decoders would need very large windows */
+#define HADB_ZSTD_LEVEL_DEFAULT 1 /* what hop 4 uses when nothing is configured */
 
 static_assert(HADB_ENTRY_RAW_BYTES_MAX <= (uint64_t)HADB_BLOB_PARTS_MAX * HADB_OBJECT_BYTES_MAX,
               "the largest payload fits into its blob parts");
 
 enum hadb_entry_kind {
-    HADB_ENTRY_DATA = 1,     /* payload: encoded transactions (hadb/engine.h), one after the other */
-    HADB_ENTRY_SEAL = 2,     /* payload: struct hadb_seal */
-    HADB_ENTRY_SNAPSHOT = 3, /* one part of a base image; payload: items in key order; chained parts */
-    HADB_ENTRY_META = 4,     /* payload: struct hadb_meta */
+    HADB_ENTRY_DATA = 1, /* payload: encoded transactions (hadb/engine.h), one after the other */
+    HADB_ENTRY_SEAL = 2, /* payload: struct hadb_seal */
+    HADB_ENTRY_SNAPSHOT =
+        3,               /* one part of a base image; payload: items in key order; chained parts */
+    HADB_ENTRY_META = 4, /* payload: struct hadb_meta */
     HADB_ENTRY_MANIFEST = 5, /* payload: struct hadb_manifest */
     HADB_ENTRY_NAME = 6,     /* payload: struct hadb_name, what names/<name> holds */
 };
@@ -124,11 +125,11 @@ int hadb_entry_encode(const struct hadb_entry *entry, struct hadb_slice payload,
 
 /* A framed entry: what to put into storage. Blobs first, in any order, then the entry itself. */
 struct hadb_framed {
-    struct hadb_buf entry;                         /* bytes of the object */
-    struct hadb_hash hash;                         /* the chain link */
-    struct hadb_slice blobs[HADB_BLOB_PARTS_MAX];  /* blob/<put id>-<n>; into blob_bytes */
-    size_t blobs_len;                              /* 0 = the body is inside */
-    struct hadb_buf blob_bytes;                    /* owns all blobs */
+    struct hadb_buf entry;                        /* bytes of the object */
+    struct hadb_hash hash;                        /* the chain link */
+    struct hadb_slice blobs[HADB_BLOB_PARTS_MAX]; /* blob/<put id>-<n>; into blob_bytes */
+    size_t blobs_len;                             /* 0 = the body is inside */
+    struct hadb_buf blob_bytes;                   /* owns all blobs */
 };
 
 /*
@@ -167,7 +168,7 @@ struct hadb_opened {
     struct hadb_blob_part parts[HADB_BLOB_PARTS_MAX]; /* what to fetch: blob/<put id>-<n> */
     size_t parts_len;                                 /* 0 = the payload was inside */
     size_t parts_attached;
-    void *inflate;                                    /* private: decompression under way */
+    void *inflate; /* private: decompression under way */
 };
 
 /*

@@ -20,7 +20,7 @@
 
 #include "hadb/types.h"
 
-#define HADB_OBJECT_KEY_BYTES 160 /* the longest key and NUL */
+#define HADB_OBJECT_KEY_BYTES 160   /* the longest key and NUL */
 #define HADB_SNAPSHOT_NAME_BYTES 50 /* <slot>-<nonce> and NUL; the name in the manifest */
 
 void hadb_key_meta(const struct hadb_id *db, char out[HADB_OBJECT_KEY_BYTES]);
@@ -33,6 +33,7 @@ void hadb_key_blob(const struct hadb_id *db, const struct hadb_id *put_id, unsig
                    char out[HADB_OBJECT_KEY_BYTES]);
 /* @name must be valid (hadb_name_valid). */
 void hadb_key_name(const char *name, char out[HADB_OBJECT_KEY_BYTES]);
+/* @version too: replace other characters of a server's version text first. */
 void hadb_key_probe(const char *version, char out[HADB_OBJECT_KEY_BYTES]);
 
 /* The name of a snapshot in the manifest and back. */
@@ -44,8 +45,7 @@ bool hadb_snapshot_name_parse(const char *name, uint64_t *slot, struct hadb_id *
  * its snapshots, its blobs. */
 void hadb_key_prefix_db(const struct hadb_id *db, char out[HADB_OBJECT_KEY_BYTES]);
 void hadb_key_prefix_log(const struct hadb_id *db, char out[HADB_OBJECT_KEY_BYTES]);
-void hadb_key_prefix_term(const struct hadb_id *db, uint64_t term,
-                          char out[HADB_OBJECT_KEY_BYTES]);
+void hadb_key_prefix_term(const struct hadb_id *db, uint64_t term, char out[HADB_OBJECT_KEY_BYTES]);
 void hadb_key_prefix_snapshots(const struct hadb_id *db, char out[HADB_OBJECT_KEY_BYTES]);
 void hadb_key_prefix_blobs(const struct hadb_id *db, char out[HADB_OBJECT_KEY_BYTES]);
 
@@ -62,9 +62,9 @@ enum hadb_key_type {
 struct hadb_key_parts {
     enum hadb_key_type type;
     struct hadb_id db;
-    uint64_t term, slot;  /* LOG; SNAPSHOT: slot */
-    struct hadb_id nonce; /* SNAPSHOT: nonce; BLOB: put id */
-    uint32_t part;        /* SNAPSHOT: part; BLOB: n */
+    uint64_t term, slot;              /* LOG; SNAPSHOT: slot */
+    struct hadb_id nonce;             /* SNAPSHOT: nonce; BLOB: put id */
+    uint32_t part;                    /* SNAPSHOT: part; BLOB: n */
     char name[HADB_OBJECT_KEY_BYTES]; /* NAME, PROBE */
 };
 /* Takes a key apart; false unless it is exactly what a function above writes. */

@@ -29,11 +29,11 @@
 
 #define HADB_MANIFEST_HEADER_BYTES 72u
 #define HADB_MANIFEST_TERM_BYTES 56u
-#define HADB_MANIFEST_SNAPSHOT_BYTES 144u   /* without the name */
+#define HADB_MANIFEST_SNAPSHOT_BYTES 144u /* without the name */
 #define HADB_MANIFEST_SNAPSHOTS_MAX 1024u
-#define HADB_MANIFEST_TERMS_MAX 4096u       /* above it the oldest go and the floor rises */
+#define HADB_MANIFEST_TERMS_MAX 4096u /* above it the oldest go and the floor rises */
 #define HADB_MANIFEST_CONDEMNED_MAX 2048u
-#define HADB_MANIFEST_NAME_BYTES_MAX 127u   /* of snapshots and condemned objects */
+#define HADB_MANIFEST_NAME_BYTES_MAX 127u /* of snapshots and condemned objects */
 #define HADB_MANIFEST_SECTIONS_MAX 64u
 #define HADB_MANIFEST_TAG_CRITICAL 0x80000000u
 
@@ -83,7 +83,7 @@ int hadb_manifest_encode(const struct hadb_manifest *manifest, struct hadb_buf *
 /* @out is overwritten on success only and then owned. HADB_ECORRUPT, HADB_EVERSION, HADB_ENOMEM. */
 int hadb_manifest_decode(struct hadb_slice payload, struct hadb_manifest *out,
                          struct hadb_error *err);
-/* A deep copy; @out is overwritten on success only. HADB_ENOMEM. */
+/* A deep copy, by encoding and decoding; @out is overwritten on success only. Errors of encode. */
 int hadb_manifest_copy(const struct hadb_manifest *manifest, struct hadb_manifest *out,
                        struct hadb_error *err);
 
@@ -97,15 +97,15 @@ int hadb_manifest_drop_snapshot(struct hadb_manifest *manifest, size_t index,
 /* The snapshot with the highest slot; NULL when there is none. Borrowed. */
 const struct hadb_manifest_snapshot *hadb_manifest_newest(const struct hadb_manifest *manifest);
 /* Adds a term above all others; when the table is full the oldest goes and the floor rises.
- * A term that is there already with the same content is fine. HADB_EINVAL, HADB_ENOMEM. */
+ * Fine and without effect: a term that is there with the same content, or one below the floor.
+ * HADB_EINVAL (contradicts the table, or would have to go in between), HADB_ENOMEM. */
 int hadb_manifest_add_term(struct hadb_manifest *manifest, const struct hadb_manifest_term *term,
                            struct hadb_error *err);
 /* The table's line of @term; NULL when it is not there. Borrowed. */
 const struct hadb_manifest_term *hadb_manifest_find_term(const struct hadb_manifest *manifest,
                                                          uint64_t term);
 /* Condemns a name; one that is condemned already is fine. HADB_EINVAL, HADB_ETOOBIG, HADB_ENOMEM. */
-int hadb_manifest_condemn(struct hadb_manifest *manifest, const char *name,
-                          struct hadb_error *err);
+int hadb_manifest_condemn(struct hadb_manifest *manifest, const char *name, struct hadb_error *err);
 /* Forgets a condemned name once its objects are gone. false when it was not there. */
 bool hadb_manifest_absolve(struct hadb_manifest *manifest, const char *name);
 
