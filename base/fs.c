@@ -261,6 +261,7 @@ int hadb_fs_read_file(const struct hadb_fs *fs, const char *path, size_t bytes_m
     }
     if (r == 0) {
         r = hadb_fs_read_at(fs, file, 0, buf.data, (size_t)size, &got, err);
+        hadb_wrap(err, r, "%s", path);
     }
     hadb_fs_close(fs, file);
     if (r != 0) {
