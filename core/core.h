@@ -310,12 +310,13 @@ enum hadb_slot_state {
     HADB_SLOT_WAIT,     /* unknown: send again at resend_at */
     HADB_SLOT_COMPARE,  /* something is there: reading it */
     HADB_SLOT_DURABLE,  /* there, waiting for earlier ones */
-    HADB_SLOT_DEAD,     /* of a lost term; waits for its last answer */
+    HADB_SLOT_DEAD,     /* not needed any more; waits for its last answer */
 };
 
 struct hadb_slot {
     uint8_t state; /* enum hadb_slot_state */
     uint8_t attempts;
+    bool busy;        /* its op is unanswered */
     bool sealed;      /* this is the hand-off seal, not data */
     uint64_t slot;
     hadb_txid last_txid;
@@ -355,6 +356,7 @@ struct hadb_core {
 
     /* follower */
     uint64_t next_at_ms;     /* next poll, resend or seal */
+    uint64_t retry_at_ms;    /* storage did not answer: no GET before */
     uint64_t seal_at_ms;     /* when to seal; 0 = owner is believed alive */
     bool start_reseal;       /* just started: may seal the term of its own predecessor at once */
     bool tip_checked;        /* the boundary was compared at this position */

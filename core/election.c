@@ -1,0 +1,166 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Election by seal (4.4): one conditional create ends the term and names its successor.
+ *
+ * Owns       seal_at_ms (when patience is over) and the phases SEAL_FRAME to BOUNDARY.
+ * Invariants a seal is only made at the tip of a verified chain, and makes an owner only after a manifest
+ *            read that was sent after it shows that its slot had not been collected (4.4.4).
+ * Happy path due -> GET says 404 -> frame -> CREATE -> apply the seal -> manifest -> owner of term+1.
+ *            That is one PUT and one GET beyond tailing.
+ * Failure    another object is there: it is the history, follow it. No definite answer: the same bytes again.
+ *            The slot was collected: the seal is a stray one that nobody reads; restore and follow.
+ */
+#include "core/core_private.h"
+
+void hadb__arm_seal(struct hadb_step *s, uint32_t wait_max_ms)
+{
+    struct hadb_core *core = s->core;
+    bool foreign_tail = hadb__has_tail(core) && !core->start_reseal;
+    if (core->config.never_lead || core->seal_at_ms != 0 || hadb_core_leads(core) ||
+        core->role == HADB_CORE_FENCED || foreign_tail) {
+        return;
+    }
+    core->seal_at_ms = s->now_ms + hadb__random_up_to(core, wait_max_ms);
+    core->backoff = 0;
+}
+
+bool hadb__seal_due(const struct hadb_core *core, uint64_t now_ms)
+{
+    return core->seal_at_ms != 0 && now_ms >= core->seal_at_ms && core->role != HADB_CORE_FENCED &&
+           !core->config.never_lead;
+}
+
+void hadb__liveness(struct hadb_step *s, const struct hadb_event *ev)
+{
+    struct hadb_core *core = s->core;
+    if (!hadb__same_owner(&ev->owner, &core->owner) || hadb__no_owner(&core->owner)) {
+        return;
+    }
+    core->liveness = (uint8_t)ev->liveness;
+    if (hadb_core_leads(core) || hadb__same_owner(&core->owner, &core->self)) {
+        return;
+    }
+    switch (ev->liveness) {
+    case HADB_LIVE_ALIVE:
+        core->seal_at_ms = core->start_reseal ? core->seal_at_ms : 0;
+        break;
+    case HADB_LIVE_GONE:
+        if (core->config.fast_suspicion) {
+            hadb__arm_seal(s, core->config.suspect_wait_ms);
+        }
+        break;
+    case HADB_LIVE_FREE:
+        hadb__arm_seal(s, core->config.suspect_wait_ms);
+        break;
+    case HADB_LIVE_SILENT:
+        hadb__arm_seal(s, core->config.silent_wait_ms);
+        break;
+    }
+}
+
+void hadb__seal_start(struct hadb_step *s)
+{
+    struct hadb_core *core = s->core;
+    if (core->framing) { /* an entry of a lost term is still being framed */
+        core->phase = HADB_PH_IDLE;
+        hadb__main_later(s);
+        core->retry_at_ms = core->next_at_ms;
+        return;
+    }
+    hadb__set_role(s, HADB_CORE_CANDIDATE);
+    core->phase = HADB_PH_SEAL_FRAME;
+    core->framing = true;
+    struct hadb_action *action = hadb__act(s, HADB_ACT_FRAME_SEAL);
+    action->op = HADB_OP_FRAME;
+    action->term = core->view.term;
+    action->slot = core->view.slot + 1;
+    action->prev = core->view.hash;
+    action->txid = core->view.txid;
+    action->owner = core->self;
+    action->reason = core->view.term == 0 ? HADB_SEAL_GENESIS : HADB_SEAL_FAILOVER;
+}
+
+static void give_way(struct hadb_step *s)
+{
+    s->core->phase = HADB_PH_IDLE;
+    s->core->seal_at_ms = 0;
+    hadb__drop_pending(s);
+    hadb__set_role(s, HADB_CORE_FOLLOWER);
+}
+
+void hadb__seal_framed(struct hadb_step *s, const struct hadb_event *ev)
+{
+    struct hadb_core *core = s->core;
+    if (ev->result != HADB_R_OK) {
+        hadb__halt(s, HADB_HALT_LOCAL);
+        return;
+    }
+    HADB_ASSERT(ev->entry.kind == HADB_CORE_SEAL && ev->entry.slot == core->view.slot + 1);
+    core->pending = ev->entry;
+    core->pending_handle = ev->handle;
+    hadb__main_start(s, HADB_PH_SEAL_CREATE);
+}
+
+void hadb__seal_created(struct hadb_step *s, const struct hadb_event *ev)
+{
+    struct hadb_core *core = s->core;
+    HADB_ASSERT(core->phase == HADB_PH_SEAL_CREATE);
+    bool taken_for_own =
+        (ev->result == HADB_R_EXISTS && !hadb__rule(core, HADB_RULE_COMPARE_CONTENT)) ||
+        (ev->result == HADB_R_UNKNOWN && !hadb__rule(core, HADB_RULE_RESEND_UNKNOWN));
+    if (ev->result == HADB_R_OK || taken_for_own) {
+        core->backoff = 0;
+        hadb__apply_pending(s);
+    } else if (ev->result == HADB_R_EXISTS) {
+        hadb__main_start(s, HADB_PH_SEAL_COMPARE);
+    } else {
+        hadb__main_later(s); /* unknown: the same bytes again (4.5) */
+    }
+}
+
+void hadb__seal_compared(struct hadb_step *s, const struct hadb_event *ev)
+{
+    struct hadb_core *core = s->core;
+    if (ev->result == HADB_R_OK && hadb__same_hash(&ev->entry.hash, &core->pending.hash)) {
+        hadb__release(s, ev->handle, 0);
+        core->backoff = 0;
+        hadb__apply_pending(s);
+    } else if (ev->result == HADB_R_OK) {
+        give_way(s);
+        hadb__accept_entry(s, &ev->entry, ev->handle);
+    } else if (ev->result == HADB_R_CORRUPT) {
+        hadb__halt(s, HADB_HALT_CORRUPT);
+    } else {
+        if (ev->result == HADB_R_ABSENT) { /* absence is never final (4.5) */
+            core->phase = HADB_PH_SEAL_CREATE;
+        }
+        hadb__main_later(s);
+    }
+}
+
+void hadb__named_owner(struct hadb_step *s)
+{
+    struct hadb_core *core = s->core;
+    bool handed = core->pending.reason == HADB_SEAL_HANDOFF;
+    if (hadb__rule(core, handed ? HADB_RULE_HANDOFF_CHECK : HADB_RULE_BOUNDARY_CHECK)) {
+        hadb__main_start(s, HADB_PH_BOUNDARY);
+    } else {
+        hadb__own(s);
+    }
+}
+
+void hadb__boundary_checked(struct hadb_step *s, const struct hadb_event *ev)
+{
+    struct hadb_core *core = s->core;
+    if (ev->result != HADB_R_OK) {
+        hadb__main_later(s);
+    } else if (ev->manifest.boundary_slot >= core->view.slot + 1) {
+        if (core->role == HADB_CORE_CANDIDATE) {
+            hadb__set_role(s, HADB_CORE_FOLLOWER);
+        }
+        hadb__stream_clear(s);
+        hadb__main_start(s, HADB_PH_RESTORE); /* the seal is a stray one (4.4.4) */
+    } else {
+        hadb__own(s);
+    }
+}

@@ -1,0 +1,353 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Hop 5 of 8: the log owner. Orders what was committed into slots, sends them, acknowledges prefixes.
+ *
+ * Owns       the window of slots in flight, op FRAME while leading, the write gate.
+ * Invariants a slot is framed on top of the hash of the one before; a slot counts as durable only with all
+ *            earlier ones (4.3.2); what is framed is never framed again, only the same bytes are sent again.
+ * Happy path COMMITTED -> FRAME_DATA -> FRAMED -> CREATE -> CREATED -> DURABLE: one create per batch.
+ * Failure    unknown outcome: the same bytes again; something is there: compare by content (4.5); foreign: fenced.
+ */
+#include "core/core_private.h"
+
+struct hadb_slot *hadb__slot_find(struct hadb_core *core, uint64_t slot)
+{
+    for (unsigned i = 0; i < HADB_WINDOW_MAX; i++) {
+        struct hadb_slot *w = &core->window[i];
+        if (w->state != HADB_SLOT_FREE && w->state != HADB_SLOT_DEAD && w->slot == slot) {
+            return w;
+        }
+    }
+    return NULL;
+}
+
+static unsigned in_flight(const struct hadb_core *core)
+{
+    unsigned len = 0;
+    for (unsigned i = 0; i < HADB_WINDOW_MAX; i++) {
+        len += core->window[i].state != HADB_SLOT_FREE && core->window[i].state != HADB_SLOT_DEAD;
+    }
+    return len;
+}
+
+bool hadb__window_empty(const struct hadb_core *core)
+{
+    return in_flight(core) == 0;
+}
+
+static struct hadb_slot *free_slot(struct hadb_core *core)
+{
+    for (unsigned i = 0; i < HADB_WINDOW_MAX; i++) {
+        if (core->window[i].state == HADB_SLOT_FREE) {
+            return &core->window[i];
+        }
+    }
+    return NULL;
+}
+
+/* Not needed any more. While its op is unanswered it stays, dead, and keeps the bytes that are being sent. */
+static void slot_free(struct hadb_step *s, struct hadb_slot *w)
+{
+    if (w->busy) {
+        w->state = HADB_SLOT_DEAD;
+        return;
+    }
+    hadb__release(s, w->handle, 0);
+    memset(w, 0, sizeof *w);
+}
+
+static enum hadb_core_op slot_op(const struct hadb_core *core, const struct hadb_slot *w)
+{
+    return (enum hadb_core_op)(HADB_OP_SLOT0 + (w - core->window));
+}
+
+void hadb__own(struct hadb_step *s)
+{
+    struct hadb_core *core = s->core;
+    core->phase = HADB_PH_LEAD;
+    core->backoff = 0;
+    core->seal_at_ms = 0;
+    core->start_reseal = false;
+    core->framed_slot = core->view.slot;
+    core->framed_txid = core->view.txid;
+    core->framed_hash = core->view.hash;
+    core->progress_at_ms = s->now_ms;
+    if (core->read_sent !=
+        0) { /* reads that waited for a follower's proof now wait for an owner's */
+        core->read_sent = 0;
+        core->read_waiting = true;
+    }
+    memset(&core->pending, 0, sizeof core->pending);
+    hadb__set_role(s, HADB_CORE_OWNER);
+    core->gate_open = true;
+    struct hadb_action *action = hadb__act(s, HADB_ACT_GATE);
+    action->gate = HADB_GATE_OPEN;
+    action->term = core->view.term;
+    hadb__snap_sweep(s);
+}
+
+void hadb__committed(struct hadb_step *s, const struct hadb_event *ev)
+{
+    struct hadb_core *core = s->core;
+    HADB_ASSERT(ev->txid >= core->local_txid);
+    if (!hadb__has_tail(core)) {
+        core->progress_at_ms = s->now_ms;
+    }
+    core->local_txid = ev->txid;
+    core->tail_term = core->view.term;
+}
+
+void hadb__pump(struct hadb_step *s)
+{
+    struct hadb_core *core = s->core;
+    if (!hadb_core_leads(core) || core->framing || core->local_txid <= core->framed_txid ||
+        in_flight(core) >= core->config.window || free_slot(core) == NULL) {
+        return;
+    }
+    core->framing = true;
+    struct hadb_action *action = hadb__act(s, HADB_ACT_FRAME_DATA);
+    action->op = HADB_OP_FRAME;
+    action->term = core->view.term;
+    action->slot = core->framed_slot + 1;
+    action->prev = core->framed_hash;
+    action->txid = core->framed_txid;
+    action->flag = hadb__snap_wants_view(core);
+}
+
+static void send_slot(struct hadb_step *s, struct hadb_slot *w, bool first)
+{
+    w->state = HADB_SLOT_SENT;
+    w->busy = true;
+    struct hadb_action *action = hadb__act(s, HADB_ACT_CREATE);
+    action->op = slot_op(s->core, w);
+    action->handle = w->handle;
+    action->term = s->core->view.term;
+    action->slot = w->slot;
+    action->flag = first;
+}
+
+void hadb__data_framed(struct hadb_step *s, const struct hadb_event *ev)
+{
+    struct hadb_core *core = s->core;
+    if (ev->result != HADB_R_OK) {
+        hadb__halt(s, HADB_HALT_LOCAL);
+        return;
+    }
+    struct hadb_slot *w = free_slot(core);
+    HADB_ASSERT(w != NULL && ev->entry.slot == core->framed_slot + 1 && ev->handle != 0);
+    *w = (struct hadb_slot){.sealed = ev->entry.kind == HADB_CORE_SEAL,
+                            .slot = ev->entry.slot,
+                            .last_txid = ev->entry.last_txid,
+                            .handle = ev->handle,
+                            .hash = ev->entry.hash};
+    core->framed_slot = ev->entry.slot;
+    core->framed_hash = ev->entry.hash;
+    if (!w->sealed) {
+        core->framed_txid = ev->entry.last_txid;
+        if (core->read_waiting) { /* sent first after those reads began: its success proves them (4.9) */
+            w->round = core->read_open++;
+            core->read_waiting = false;
+        }
+        struct hadb_pos pos = {core->view.term, w->slot, w->last_txid, w->hash};
+        hadb__snap_framed(s, ev->view, &pos);
+    }
+    send_slot(s, w, true);
+}
+
+static void progress(struct hadb_step *s)
+{
+    struct hadb_core *core = s->core;
+    core->progress_at_ms = s->now_ms;
+    if (core->given_up) {
+        core->given_up = false;
+        hadb__act(s, HADB_ACT_GIVE_UP)->flag = false;
+    }
+    struct hadb_action *action = hadb__act(s, HADB_ACT_DURABLE);
+    action->pos = core->view;
+}
+
+/* The next slot that may move the view: the one right after it. */
+static struct hadb_slot *next_durable(struct hadb_core *core)
+{
+    struct hadb_slot *w = hadb__slot_find(core, core->view.slot + 1);
+    if (w != NULL && w->state == HADB_SLOT_DURABLE) {
+        return w;
+    }
+    for (unsigned i = 0; i < HADB_WINDOW_MAX && !hadb__rule(core, HADB_RULE_PREFIX_ACK); i++) {
+        if (core->window[i].state == HADB_SLOT_DURABLE) { /* mutant: any of them will do */
+            return &core->window[i];
+        }
+    }
+    return NULL;
+}
+
+static void advance(struct hadb_step *s)
+{
+    struct hadb_core *core = s->core;
+    bool moved = false;
+    bool handed_over = false;
+    uint64_t round = 0;
+    for (struct hadb_slot *w = next_durable(core); w != NULL && !handed_over;
+         w = next_durable(core)) {
+        if (w->sealed) {
+            handed_over = true;
+        } else if (w->slot > core->view.slot) {
+            core->view = (struct hadb_pos){core->view.term, w->slot, w->last_txid, w->hash};
+            round = HADB_MAX(round, w->round);
+            moved = true;
+        }
+        slot_free(s, w);
+    }
+    if (moved) {
+        progress(s);
+    }
+    if (round != 0) {
+        hadb__read_proven(s, round);
+    }
+    if (handed_over) {
+        hadb__handed_over(s);
+    }
+}
+
+void hadb__slot_durable(struct hadb_step *s, struct hadb_slot *w)
+{
+    w->state = HADB_SLOT_DURABLE;
+    advance(s);
+}
+
+static void send_later(struct hadb_step *s, struct hadb_slot *w)
+{
+    w->state = HADB_SLOT_WAIT;
+    w->resend_at_ms = s->now_ms + hadb__backoff_ms(s->core, w->attempts);
+    if (s->core->config.jitter && w->attempts < 16) {
+        w->attempts++;
+    }
+}
+
+void hadb__slot_created(struct hadb_step *s, const struct hadb_event *ev)
+{
+    struct hadb_core *core = s->core;
+    struct hadb_slot *w = &core->window[ev->op - HADB_OP_SLOT0];
+    HADB_ASSERT(w->busy);
+    w->busy = false;
+    if (w->state == HADB_SLOT_DEAD) {
+        slot_free(s, w);
+        return;
+    }
+    HADB_ASSERT(w->state == HADB_SLOT_SENT || w->state == HADB_SLOT_DURABLE);
+    if (w->state == HADB_SLOT_DURABLE) {
+        return; /* a read had found it there already */
+    }
+    bool taken_for_own =
+        (ev->result == HADB_R_EXISTS && !hadb__rule(core, HADB_RULE_COMPARE_CONTENT)) ||
+        (ev->result == HADB_R_UNKNOWN && !hadb__rule(core, HADB_RULE_RESEND_UNKNOWN));
+    if (ev->result == HADB_R_OK || taken_for_own) {
+        hadb__slot_durable(s, w);
+    } else if (ev->result == HADB_R_EXISTS) {
+        w->state = HADB_SLOT_COMPARE;
+        w->busy = true;
+        struct hadb_action *action = hadb__act(s, HADB_ACT_GET);
+        action->op = ev->op;
+        action->term = core->view.term;
+        action->slot = w->slot;
+    } else {
+        send_later(s, w);
+    }
+}
+
+void hadb__slot_compared(struct hadb_step *s, const struct hadb_event *ev)
+{
+    struct hadb_core *core = s->core;
+    struct hadb_slot *w = &core->window[ev->op - HADB_OP_SLOT0];
+    hadb__release(s, ev->handle, 0);
+    HADB_ASSERT(w->busy);
+    w->busy = false;
+    if (w->state == HADB_SLOT_DEAD) {
+        slot_free(s, w);
+        return;
+    }
+    if (w->state == HADB_SLOT_DURABLE) {
+        return; /* a read had found it there already */
+    }
+    HADB_ASSERT(w->state == HADB_SLOT_COMPARE);
+    if (ev->result == HADB_R_CORRUPT) {
+        hadb__halt(s, HADB_HALT_CORRUPT);
+    } else if (ev->result != HADB_R_OK) {
+        send_later(s, w); /* absent is not final, no answer is none: the same bytes again */
+    } else if (hadb__same_hash(&ev->entry.hash, &w->hash)) {
+        hadb__slot_durable(s, w);
+    } else {
+        hadb__fence(s);
+    }
+}
+
+void hadb__slots_drop(struct hadb_step *s)
+{
+    struct hadb_core *core = s->core;
+    for (unsigned i = 0; i < HADB_WINDOW_MAX; i++) {
+        if (core->window[i].state != HADB_SLOT_FREE) {
+            slot_free(s, &core->window[i]);
+        }
+    }
+    core->frame_dead = core->framing;
+}
+
+/* Another object stands where ours had to be: the term is over. Gate first, everything else later (4.3.6). */
+void hadb__fence(struct hadb_step *s)
+{
+    struct hadb_core *core = s->core;
+    HADB_ASSERT(hadb_core_leads(core));
+    if (core->role == HADB_CORE_DRAINING || core->phase == HADB_PH_ASK_READY) {
+        hadb__act(s, HADB_ACT_HANDOFF_DONE)->result = HADB_R_FAILED;
+    }
+    hadb__close_gate(s, HADB_GATE_CLOSED);
+    hadb__slots_drop(s);
+    hadb__snap_drop(s);
+    hadb__read_fail(s);
+    hadb__set_role(s, HADB_CORE_FENCED);
+    core->phase = HADB_PH_IDLE;
+    core->backoff = 0;
+    core->poke = true;
+    core->next_at_ms = s->now_ms;
+    core->retry_at_ms = 0;
+    core->tip_checked = false;
+}
+
+void hadb__slots_tick(struct hadb_step *s)
+{
+    struct hadb_core *core = s->core;
+    if (!hadb_core_leads(core)) {
+        return;
+    }
+    for (unsigned i = 0; i < HADB_WINDOW_MAX; i++) {
+        struct hadb_slot *w = &core->window[i];
+        if (w->state == HADB_SLOT_WAIT && s->now_ms >= w->resend_at_ms) {
+            send_slot(s, w, false);
+        }
+    }
+    if (!core->given_up && hadb__has_tail(core) && core->config.give_up_ms != 0 &&
+        s->now_ms >= core->progress_at_ms + core->config.give_up_ms) {
+        core->given_up = true;
+        hadb__act(s, HADB_ACT_GIVE_UP)->flag = true;
+    }
+}
+
+uint64_t hadb__owner_deadline(const struct hadb_core *core)
+{
+    uint64_t at = HADB_NEVER;
+    if (!hadb_core_leads(core)) {
+        return at;
+    }
+    for (unsigned i = 0; i < HADB_WINDOW_MAX; i++) {
+        if (core->window[i].state == HADB_SLOT_WAIT) {
+            at = HADB_MIN(at, core->window[i].resend_at_ms);
+        }
+    }
+    if (!core->given_up && hadb__has_tail(core) && core->config.give_up_ms != 0) {
+        at = HADB_MIN(at, core->progress_at_ms + core->config.give_up_ms);
+    }
+    if (core->role == HADB_CORE_DRAINING && core->drain_until_ms != 0) {
+        at = HADB_MIN(at, core->drain_until_ms);
+    }
+    return at;
+}

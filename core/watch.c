@@ -1,0 +1,154 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Beside the eight hops: is the process that owns a database alive? (4.6)
+ *
+ * Owns       the verdict about one incarnation of one other node.
+ * Invariants only this node's own clock is read, and only since the last observed change; a time-out is never
+ *            evidence of death, a refused connection after a broken stream is, the second time.
+ * Happy path heartbeats on the stream -> ALIVE, nothing to do.
+ * Failure    stream broken: two connection checks a few ms apart, both refused -> GONE. No stream: read its
+ *            record every ttl/3; unchanged for ttl*(1+rho)+margin -> SILENT. Verdicts that proved wrong slow
+ *            the next ones down.
+ */
+#include <string.h>
+
+#include "base/util.h"
+#include "core/hint.h"
+
+#define REFUSED_ENOUGH 2u
+#define CONNECT_EVERY_MS 3u
+#define FALSE_ALARMS_MAX \
+    10u /* connection checks are spaced 3 ms * 2^false_alarms apart, 3 s at most */
+
+static uint64_t patience_ms(const struct hadb_watch *watch)
+{
+    return (uint64_t)watch->config.ttl_ms * (100 + watch->config.rho_percent) / 100 +
+           watch->config.margin_ms;
+}
+
+static void judge(struct hadb_watch *watch, uint64_t now_ms)
+{
+    if (watch->liveness == HADB_LIVE_FREE) {
+        return; /* it said so itself; only a new sign of life takes it back */
+    }
+    if (watch->refused >= REFUSED_ENOUGH) {
+        watch->liveness = HADB_LIVE_GONE;
+    } else if (now_ms >= watch->alive_at_ms + patience_ms(watch)) {
+        watch->liveness = HADB_LIVE_SILENT;
+    } else {
+        watch->liveness = HADB_LIVE_ALIVE;
+    }
+}
+
+void hadb_watch_init(struct hadb_watch *watch, const struct hadb_hint_config *config,
+                     const struct hadb_id *incarnation, uint64_t now_ms)
+{
+    memset(watch, 0, sizeof *watch);
+    watch->config = *config;
+    watch->incarnation = *incarnation;
+    watch->alive_at_ms = now_ms;
+    watch->next_at_ms = now_ms + hadb_hint_renew_every_ms(config);
+}
+
+static bool checking_connection(const struct hadb_watch *watch)
+{
+    return watch->broken && watch->refused < REFUSED_ENOUGH;
+}
+
+/* With a lively stream its record need not be read at all. */
+static bool wants_record(const struct hadb_watch *watch, uint64_t now_ms)
+{
+    return !watch->stream_up || now_ms >= watch->alive_at_ms + 2u * watch->config.ttl_ms / 3u;
+}
+
+enum hadb_watch_do hadb_watch_step(struct hadb_watch *watch, uint64_t now_ms)
+{
+    judge(watch, now_ms);
+    if (watch->busy || now_ms < watch->next_at_ms) {
+        return HADB_WATCH_NOTHING;
+    }
+    if (checking_connection(watch)) {
+        watch->busy = true;
+        return HADB_WATCH_CONNECT;
+    }
+    watch->next_at_ms = now_ms + hadb_hint_renew_every_ms(&watch->config);
+    if (!wants_record(watch, now_ms)) {
+        return HADB_WATCH_NOTHING;
+    }
+    watch->busy = true;
+    return HADB_WATCH_READ;
+}
+
+void hadb_watch_alive(struct hadb_watch *watch, uint64_t now_ms)
+{
+    watch->alive_at_ms = now_ms;
+    judge(watch, now_ms);
+}
+
+void hadb_watch_stream(struct hadb_watch *watch, bool up, uint64_t now_ms)
+{
+    watch->stream_up = up;
+    if (up) {
+        if (watch->refused >= REFUSED_ENOUGH && watch->false_alarms < FALSE_ALARMS_MAX) {
+            watch->false_alarms++;
+        }
+        watch->broken = false;
+        watch->refused = 0;
+        watch->liveness = HADB_LIVE_ALIVE;
+        hadb_watch_alive(watch, now_ms);
+    } else if (watch->refused < REFUSED_ENOUGH) {
+        watch->broken = true;
+        watch->refused = 0;
+        watch->next_at_ms = now_ms;
+    }
+}
+
+void hadb_watch_record(struct hadb_watch *watch, enum hadb_result result,
+                       const struct hadb_id *incarnation, uint64_t counter,
+                       enum hadb_hint_state state, uint64_t now_ms)
+{
+    watch->busy = false;
+    if (result != HADB_R_OK) {
+        judge(watch, now_ms);
+        return;
+    }
+    if (memcmp(incarnation, &watch->incarnation, sizeof *incarnation) != 0) {
+        watch->refused = REFUSED_ENOUGH; /* a later life of that node: this one is over */
+    } else if (state == HADB_HINT_FREE) {
+        watch->liveness = HADB_LIVE_FREE;
+    } else if (counter != watch->counter) {
+        watch->counter = counter;
+        watch->alive_at_ms = now_ms;
+        watch->liveness = HADB_LIVE_ALIVE;
+    }
+    judge(watch, now_ms);
+}
+
+void hadb_watch_connect(struct hadb_watch *watch, enum hadb_watch_link link, uint64_t now_ms)
+{
+    watch->busy = false;
+    if (!watch->broken) {
+        return; /* the stream is back meanwhile */
+    }
+    if (link == HADB_LINK_REFUSED) {
+        watch->refused++;
+        watch->next_at_ms = now_ms + ((uint64_t)CONNECT_EVERY_MS << watch->false_alarms);
+    } else { /* it accepts, or nothing answers: no evidence; patience decides */
+        watch->broken = false;
+        watch->refused = 0;
+        watch->next_at_ms = now_ms + hadb_hint_renew_every_ms(&watch->config);
+    }
+    judge(watch, now_ms);
+}
+
+uint64_t hadb_watch_deadline(const struct hadb_watch *watch)
+{
+    uint64_t silent_at = watch->alive_at_ms + patience_ms(watch);
+    uint64_t at = watch->busy ? UINT64_MAX : watch->next_at_ms;
+    return watch->liveness == HADB_LIVE_ALIVE ? HADB_MIN(at, silent_at) : at;
+}
+
+enum hadb_liveness hadb_watch_liveness(const struct hadb_watch *watch)
+{
+    return (enum hadb_liveness)watch->liveness;
+}
