@@ -1,0 +1,240 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Renewal of the own record, and judging another node's life. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "core/hint.h"
+
+#define TTL_MS 900u
+
+static struct hadb_hint_config config_of(uint32_t ttl_ms)
+{
+    struct hadb_hint_config config = {.ttl_ms = ttl_ms};
+    assert_true(hadb_hint_config_fix(&config));
+    return config;
+}
+
+static void config__that_cannot_survive_one_missed_renewal_is_refused(void **state)
+{
+    (void)state;
+    struct hadb_hint_config config = {.ttl_ms = 900, .request_max_ms = 400};
+    assert_false(hadb_hint_config_fix(&config));
+    struct hadb_hint_config zero = {0};
+    assert_false(hadb_hint_config_fix(&zero));
+}
+
+static void hint__reads_its_tag_then_renews_every_third_of_the_ttl(void **state)
+{
+    (void)state;
+    struct hadb_hint hint;
+    struct hadb_hint_config config = config_of(TTL_MS);
+    hadb_hint_init(&hint, &config);
+    assert_int_equal(hadb_hint_step(&hint, 1000), HADB_HINT_READ);
+    hadb_hint_read_done(&hint, HADB_R_ABSENT, 1001);
+    assert_int_equal(hadb_hint_step(&hint, 1001), HADB_HINT_WRITE);
+    assert_int_equal(hadb_hint_step(&hint, 1002), HADB_HINT_NOTHING); /* one at a time */
+    hadb_hint_write_done(&hint, HADB_R_OK, 1010);
+    assert_int_equal(hadb_hint_deadline(&hint), 1001 + 300);
+    assert_int_equal(hadb_hint_step(&hint, 1300), HADB_HINT_NOTHING);
+    assert_int_equal(hadb_hint_step(&hint, 1301), HADB_HINT_WRITE);
+}
+
+/* A reply that is delayed by almost the ttl must not lengthen the time in which LOCAL writes are acknowledged. */
+static void local_deadline__counts_from_sending(void **state)
+{
+    (void)state;
+    struct hadb_hint hint;
+    struct hadb_hint_config config = config_of(TTL_MS);
+    hadb_hint_init(&hint, &config);
+    assert_false(hadb_hint_local_ok(&hint, 1000));
+    hadb_hint_step(&hint, 1000);
+    hadb_hint_read_done(&hint, HADB_R_OK, 1000);
+    hadb_hint_step(&hint, 1000);
+    hadb_hint_write_done(&hint, HADB_R_OK, 1800);
+    assert_true(hadb_hint_local_ok(&hint, 1881));
+    assert_false(hadb_hint_local_ok(&hint, 1882)); /* 1000 + 900 * 98 % */
+}
+
+static void hint__of_unknown_outcome_is_read_again_before_the_next_write(void **state)
+{
+    (void)state;
+    struct hadb_hint hint;
+    struct hadb_hint_config config = config_of(TTL_MS);
+    hadb_hint_init(&hint, &config);
+    hadb_hint_step(&hint, 1000);
+    hadb_hint_read_done(&hint, HADB_R_OK, 1000);
+    hadb_hint_step(&hint, 1000);
+    hadb_hint_write_done(&hint, HADB_R_UNKNOWN, 1010);
+    assert_int_equal(hadb_hint_step(&hint, hadb_hint_deadline(&hint)), HADB_HINT_READ);
+    hadb_hint_read_done(&hint, HADB_R_OK, 1100);
+    assert_int_equal(hadb_hint_step(&hint, 1100), HADB_HINT_WRITE);
+}
+
+static void hint__stops_when_storage_is_silent_for_longer_than_the_ttl(void **state)
+{
+    (void)state;
+    struct hadb_hint hint;
+    struct hadb_hint_config config = config_of(TTL_MS);
+    hadb_hint_init(&hint, &config);
+    hadb_hint_step(&hint, 1000);
+    hadb_hint_read_done(&hint, HADB_R_OK, 1000);
+    hadb_hint_storage(&hint, false, 1000);
+    hadb_hint_storage(&hint, false, 1500); /* the first moment counts */
+    assert_true(hadb_hint_heartbeat_ok(&hint, 1899));
+    assert_false(hadb_hint_heartbeat_ok(&hint, 1900));
+    assert_int_equal(hadb_hint_step(&hint, 1900), HADB_HINT_NOTHING);
+    hadb_hint_storage(&hint, true, 2000);
+    assert_int_equal(hadb_hint_step(&hint, hadb_hint_deadline(&hint)), HADB_HINT_WRITE);
+}
+
+static void hint__close_writes_free_once(void **state)
+{
+    (void)state;
+    struct hadb_hint hint;
+    struct hadb_hint_config config = config_of(TTL_MS);
+    hadb_hint_init(&hint, &config);
+    hadb_hint_step(&hint, 1000);
+    hadb_hint_read_done(&hint, HADB_R_OK, 1000);
+    hadb_hint_close(&hint, 1001);
+    assert_int_equal(hadb_hint_step(&hint, 1001), HADB_HINT_WRITE);
+    assert_int_equal(hint.state, HADB_HINT_FREE);
+    hadb_hint_write_done(&hint, HADB_R_OK, 1002);
+    assert_true(hadb_hint_deadline(&hint) == UINT64_MAX);
+    assert_int_equal(hadb_hint_step(&hint, 9999), HADB_HINT_NOTHING);
+}
+
+static struct hadb_watch watch_of(struct hadb_id *incarnation)
+{
+    struct hadb_watch watch;
+    struct hadb_hint_config config = config_of(TTL_MS);
+    memset(incarnation, 7, sizeof *incarnation);
+    hadb_watch_init(&watch, &config, incarnation, 1000);
+    return watch;
+}
+
+static void watch__two_refusals_after_a_broken_stream_are_enough(void **state)
+{
+    (void)state;
+    struct hadb_id id;
+    struct hadb_watch watch = watch_of(&id);
+    hadb_watch_stream(&watch, true, 1000);
+    hadb_watch_stream(&watch, false, 1100);
+    assert_int_equal(hadb_watch_step(&watch, 1100), HADB_WATCH_CONNECT);
+    hadb_watch_connect(&watch, HADB_LINK_REFUSED, 1100);
+    assert_int_equal(hadb_watch_liveness(&watch), HADB_LIVE_ALIVE);
+    assert_int_equal(hadb_watch_step(&watch, hadb_watch_deadline(&watch)), HADB_WATCH_CONNECT);
+    hadb_watch_connect(&watch, HADB_LINK_REFUSED, 1104);
+    assert_int_equal(hadb_watch_liveness(&watch), HADB_LIVE_GONE);
+}
+
+static void watch__a_timeout_is_no_evidence(void **state)
+{
+    (void)state;
+    struct hadb_id id;
+    struct hadb_watch watch = watch_of(&id);
+    hadb_watch_stream(&watch, true, 1000);
+    hadb_watch_stream(&watch, false, 1100);
+    hadb_watch_step(&watch, 1100);
+    hadb_watch_connect(&watch, HADB_LINK_REFUSED, 1100);
+    hadb_watch_step(&watch, 1110);
+    hadb_watch_connect(&watch, HADB_LINK_NO_ANSWER, 1110);
+    assert_int_equal(hadb_watch_liveness(&watch), HADB_LIVE_ALIVE);
+    /* Patience decides: ttl * 1.02 + 50 after the last sign of life. */
+    hadb_watch_step(&watch, 1000 + 968 - 1);
+    assert_int_equal(hadb_watch_liveness(&watch), HADB_LIVE_ALIVE);
+    hadb_watch_step(&watch, 1000 + 968);
+    assert_int_equal(hadb_watch_liveness(&watch), HADB_LIVE_SILENT);
+}
+
+static void watch__a_moving_counter_keeps_it_alive_without_a_stream(void **state)
+{
+    (void)state;
+    struct hadb_id id;
+    struct hadb_watch watch = watch_of(&id);
+    uint64_t now_ms = 1000;
+    for (uint64_t counter = 1; counter < 50; counter++) {
+        now_ms += 300;
+        assert_int_equal(hadb_watch_step(&watch, now_ms), HADB_WATCH_READ);
+        hadb_watch_record(&watch, HADB_R_OK, &id, counter, HADB_HINT_LIVE, now_ms);
+        assert_int_equal(hadb_watch_liveness(&watch), HADB_LIVE_ALIVE);
+    }
+    for (int i = 0; i < 4; i++) { /* the record is still there, but it does not move */
+        now_ms += 300;
+        hadb_watch_step(&watch, now_ms);
+        hadb_watch_record(&watch, HADB_R_OK, &id, 49, HADB_HINT_LIVE, now_ms);
+    }
+    assert_int_equal(hadb_watch_liveness(&watch), HADB_LIVE_SILENT);
+}
+
+static void watch__heartbeats_spare_reading_the_record(void **state)
+{
+    (void)state;
+    struct hadb_id id;
+    struct hadb_watch watch = watch_of(&id);
+    hadb_watch_stream(&watch, true, 1000);
+    for (uint64_t now_ms = 1000; now_ms < 9000; now_ms += 300) {
+        hadb_watch_alive(&watch, now_ms);
+        assert_int_equal(hadb_watch_step(&watch, now_ms + 1), HADB_WATCH_NOTHING);
+    }
+}
+
+static void watch__free_and_a_later_life_are_verdicts(void **state)
+{
+    (void)state;
+    struct hadb_id id;
+    struct hadb_watch watch = watch_of(&id);
+    hadb_watch_step(&watch, 1300);
+    hadb_watch_record(&watch, HADB_R_OK, &id, 1, HADB_HINT_FREE, 1300);
+    assert_int_equal(hadb_watch_liveness(&watch), HADB_LIVE_FREE);
+    watch = watch_of(&id);
+    struct hadb_id later = id;
+    later.b[0] = 1;
+    hadb_watch_step(&watch, 1300);
+    hadb_watch_record(&watch, HADB_R_OK, &later, 1, HADB_HINT_LIVE, 1300);
+    assert_int_equal(hadb_watch_liveness(&watch), HADB_LIVE_GONE);
+}
+
+static void watch__false_alarms_slow_the_checks_down(void **state)
+{
+    (void)state;
+    struct hadb_id id;
+    struct hadb_watch watch = watch_of(&id);
+    uint64_t now_ms = 1000;
+    uint64_t gap_ms[3];
+    for (int i = 0; i < 3; i++) {
+        hadb_watch_stream(&watch, true, now_ms);
+        hadb_watch_stream(&watch, false, now_ms);
+        hadb_watch_step(&watch, now_ms);
+        hadb_watch_connect(&watch, HADB_LINK_REFUSED, now_ms);
+        gap_ms[i] = hadb_watch_deadline(&watch) - now_ms;
+        now_ms += gap_ms[i];
+        hadb_watch_step(&watch, now_ms);
+        hadb_watch_connect(&watch, HADB_LINK_REFUSED, now_ms);
+        assert_int_equal(hadb_watch_liveness(&watch), HADB_LIVE_GONE);
+    }
+    assert_true(gap_ms[0] < gap_ms[1] && gap_ms[1] < gap_ms[2]);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(config__that_cannot_survive_one_missed_renewal_is_refused),
+        cmocka_unit_test(hint__reads_its_tag_then_renews_every_third_of_the_ttl),
+        cmocka_unit_test(local_deadline__counts_from_sending),
+        cmocka_unit_test(hint__of_unknown_outcome_is_read_again_before_the_next_write),
+        cmocka_unit_test(hint__stops_when_storage_is_silent_for_longer_than_the_ttl),
+        cmocka_unit_test(hint__close_writes_free_once),
+        cmocka_unit_test(watch__two_refusals_after_a_broken_stream_are_enough),
+        cmocka_unit_test(watch__a_timeout_is_no_evidence),
+        cmocka_unit_test(watch__a_moving_counter_keeps_it_alive_without_a_stream),
+        cmocka_unit_test(watch__heartbeats_spare_reading_the_record),
+        cmocka_unit_test(watch__free_and_a_later_life_are_verdicts),
+        cmocka_unit_test(watch__false_alarms_slow_the_checks_down),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
