@@ -25,6 +25,7 @@ HADB_BEGIN_DECLS
 #define HADB_SPACE_USER 'k'
 #define HADB_SPACE_RESULT 'r'
 #define HADB_SPACE_HORIZON 'h'
+#define HADB_RESULT_BYTES 16u /* one result record */
 #define HADB_REQUEST_AGE_MS_MAX \
     600000 /* results are kept at least so long, unless there are too many */
 #define HADB_REQUEST_AHEAD_MS_MAX \
