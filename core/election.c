@@ -127,6 +127,9 @@ void hadb__seal_compared(struct hadb_step *s, const struct hadb_event *ev)
         hadb__apply_pending(s);
     } else if (ev->result == HADB_R_OK) {
         give_way(s);
+        if (core->stream[0].handle != 0) { /* the same slot; the buffer starts behind it now */
+            hadb__stream_advance(s);
+        }
         hadb__accept_entry(s, &ev->entry, ev->handle);
     } else if (ev->result == HADB_R_CORRUPT) {
         hadb__halt(s, HADB_HALT_CORRUPT);
