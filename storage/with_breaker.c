@@ -1,0 +1,174 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Hop 6 of 8. Owns the circuit breaker: a store in trouble is left alone, and tried by one call at a time.
+ *
+ *   closed --failures_max in a row--> open --open_ms over, next call--> half open (one probe)
+ *   half open --probe done--> closed        half open --probe failed--> open
+ *   half open --probe says nothing (cancelled, bad argument)--> open, next call probes
+ *
+ * Thread: any; the mutex guards the state and is not held over requests.
+ * Invariants: time is env's boot-time clock; while half open exactly one request is inside that began
+ * there, and only its result moves the state (late results of older requests do not).
+ * Failure modes: HADB_EUNAVAIL, nothing sent, while open.
+ */
+#include "base/env.h"
+#include "base/error.h"
+#include "base/thread.h"
+#include "storage/wrap.h"
+#include "storage/wrapper_private.h"
+
+struct breaker {
+    struct hadb__wrapper w;
+    struct hadb_breaker_options options; /* const after init; no zeros */
+    struct hadb_mutex mu;
+    enum hadb_breaker_state state; /* mu */
+    uint32_t failures;             /* mu; in a row, while closed */
+    uint64_t probe_at_ms;          /* mu; while open */
+};
+
+/* The one place where the state changes. Lock held. */
+static void move_to(struct breaker *b, enum hadb_breaker_state state, uint64_t probe_at_ms)
+{
+    static const bool allowed[3][3] = {
+        [HADB_BREAKER_CLOSED] = {[HADB_BREAKER_OPEN] = true},
+        [HADB_BREAKER_OPEN] = {[HADB_BREAKER_HALF_OPEN] = true},
+        [HADB_BREAKER_HALF_OPEN] = {[HADB_BREAKER_CLOSED] = true, [HADB_BREAKER_OPEN] = true},
+    };
+    HADB_ASSERT(allowed[b->state][state]);
+    b->state = state;
+    b->failures = 0;
+    b->probe_at_ms = probe_at_ms;
+}
+
+/* May a request go in? *probe: it is the one that decides. */
+static bool admit(struct breaker *b, bool *probe)
+{
+    uint64_t now_ms = hadb_now_ms(b->w.env);
+    hadb_mutex_lock(&b->mu);
+    bool in = b->state == HADB_BREAKER_CLOSED;
+    if (b->state == HADB_BREAKER_OPEN && now_ms >= b->probe_at_ms) {
+        move_to(b, HADB_BREAKER_HALF_OPEN, 0);
+        in = *probe = true;
+    }
+    hadb_mutex_unlock(&b->mu);
+    return in;
+}
+
+enum verdict { WELL, TROUBLE, NOTHING_SAID };
+
+/* An answer, even "no", shows that the store is there. */
+static enum verdict judge(int r, const struct hadb_error *cause)
+{
+    if (r >= 0) {
+        return WELL;
+    }
+    return r == HADB_ETIMEDOUT || r == HADB_EIO || r == HADB_EUNAVAIL || cause->retryable
+               ? TROUBLE
+               : NOTHING_SAID;
+}
+
+static bool settle_probe(struct breaker *b, enum verdict verdict, uint64_t now_ms)
+{
+    HADB_ASSERT(b->state == HADB_BREAKER_HALF_OPEN);
+    if (verdict == WELL) {
+        move_to(b, HADB_BREAKER_CLOSED, 0);
+    } else {
+        move_to(b, HADB_BREAKER_OPEN, verdict == TROUBLE ? now_ms + b->options.open_ms : now_ms);
+    }
+    return verdict != NOTHING_SAID;
+}
+
+static bool count(struct breaker *b, enum verdict verdict, uint64_t now_ms)
+{
+    if (b->state != HADB_BREAKER_CLOSED || verdict == NOTHING_SAID) {
+        return false;
+    }
+    b->failures = verdict == WELL ? 0 : b->failures + 1;
+    if (b->failures < b->options.failures_max) {
+        return false;
+    }
+    move_to(b, HADB_BREAKER_OPEN, now_ms + b->options.open_ms);
+    return true;
+}
+
+/* Takes note of a result; logs when the state changed. */
+static void take_note(struct breaker *b, bool probe, int r, const struct hadb_error *cause)
+{
+    enum verdict verdict = judge(r, cause);
+    uint64_t now_ms = hadb_now_ms(b->w.env);
+    hadb_mutex_lock(&b->mu);
+    bool moved = probe ? settle_probe(b, verdict, now_ms) : count(b, verdict, now_ms);
+    enum hadb_breaker_state state = b->state;
+    hadb_mutex_unlock(&b->mu);
+    if (moved && state == HADB_BREAKER_CLOSED) {
+        hadb_log(b->w.env, HADB_LOG_INFO, "storage", NULL, "breaker closed, store answers again");
+    } else if (moved) {
+        hadb_log(b->w.env, HADB_LOG_WARN, "storage", NULL, "breaker open for %u ms: %s",
+                 b->options.open_ms, cause->message);
+    }
+}
+
+static int breaker_around(void *self, const struct hadb__request *request, struct hadb_error *err)
+{
+    struct breaker *b = self;
+    bool probe = false;
+    int r = hadb__request_check(&b->w, request, err);
+    if (r) {
+        return r; /* says nothing about the store */
+    }
+    if (!admit(b, &probe)) {
+        return hadb_fail(err, HADB_EUNAVAIL, "store is failing, breaker is open, nothing sent");
+    }
+    struct hadb_error cause = {0};
+    r = hadb__request_send(&b->w.inner, request, &cause);
+    take_note(b, probe, r, &cause);
+    if (err && r < 0) {
+        *err = cause;
+    }
+    return r;
+}
+
+static void breaker_close(void *self)
+{
+    struct breaker *b = self;
+    hadb_mutex_deinit(&b->mu);
+    hadb__wrapper_close(self);
+}
+
+static const struct hadb_storage_ops breaker_ops = {
+    HADB__WRAPPER_METHODS,
+    .scheme = "with_breaker",
+    .close = breaker_close,
+};
+
+enum hadb_breaker_state hadb_storage_breaker_state(const struct hadb_storage *storage)
+{
+    HADB_ASSERT(storage->ops == &breaker_ops);
+    struct breaker *b = storage->self;
+    hadb_mutex_lock(&b->mu);
+    enum hadb_breaker_state state = b->state;
+    hadb_mutex_unlock(&b->mu);
+    return state;
+}
+
+int hadb_storage_with_breaker(struct hadb_storage *take_inner,
+                              const struct hadb_breaker_options *options,
+                              const struct hadb_env *env, struct hadb_storage *out,
+                              struct hadb_error *err)
+{
+    struct hadb_breaker_options o = options ? *options : (struct hadb_breaker_options){0};
+    o.failures_max = o.failures_max ? o.failures_max : 8;
+    o.open_ms = o.open_ms ? o.open_ms : 1000;
+    int r = hadb_storage_check(take_inner, err);
+    if (r) {
+        return r;
+    }
+    struct breaker *self =
+        hadb__wrapper_new(sizeof(*self), take_inner, env, &breaker_ops, breaker_around, out);
+    if (!self) {
+        return hadb_fail_nomem(err);
+    }
+    self->options = o;
+    hadb_mutex_init(&self->mu, 0);
+    return 0;
+}
