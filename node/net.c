@@ -10,6 +10,7 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
+#include <linux/tcp.h>
 #include <netinet/in.h>
 #include <stdio.h>
 #include <string.h>
@@ -208,4 +209,18 @@ int hadb_net_listen(struct hadb_net_address *address, int backlog_max, int *fd_o
     }
     *fd_out = fd;
     return 0;
+}
+
+bool hadb_net_traffic(int fd, uint64_t *received, uint64_t *sent)
+{
+    struct tcp_info info;
+    socklen_t len = sizeof(info);
+    memset(&info, 0, sizeof(info));
+    if (getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &len) != 0 ||
+        len < offsetof(struct tcp_info, tcpi_bytes_sent) + sizeof(info.tcpi_bytes_sent)) {
+        return false;
+    }
+    *received = info.tcpi_bytes_received;
+    *sent = info.tcpi_bytes_sent;
+    return true;
 }

@@ -31,4 +31,6 @@ bool hadb_net_is_wildcard(const struct hadb_net_address *address);
  * HADB_EAUTH with the address in the text when the system refuses. */
 int hadb_net_listen(struct hadb_net_address *address, int backlog_max, int *fd_out,
                     struct hadb_error *err);
+/* Payload bytes that a TCP socket has received and sent; false when the system does not tell. */
+bool hadb_net_traffic(int fd, uint64_t *received, uint64_t *sent);
 #endif

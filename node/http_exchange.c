@@ -1,0 +1,572 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * One request and its answer: reads the head and the body, refuses what is malformed, unauthorised or too big,
+ * calls the handler, and brings the answer back to the connection.
+ *
+ * Thread: the loop.
+ * Invariants: an exchange has up to three holders (HADB_HTTP_HELD_*) and is freed when the last one lets go;
+ * the connection of an unanswered exchange is suspended, so that libmicrohttpd does not spin on it.
+ * Happy path: on_uri → on_request (head) → on_request (body)* → on_request (end) → handler → suspend →
+ * hadb_http_reply → resume → on_request again → queue the response → on_completed.
+ * Failure modes: the peer closes while suspended (seen by the server's watch): the gone callback is called and
+ * the connection resumed to be closed. Refused requests have their body read and dropped up to
+ * HADB_HTTP_DISCARD_BYTES_MAX, so that the client sees the answer and keeps its connection; larger ones
+ * are answered at once and the connection is closed.
+ */
+#include <stdio.h>
+#include <string.h>
+#include <strings.h>
+
+#include "base/alloc.h"
+#include "base/buf.h"
+#include "base/error.h"
+#include "base/hash.h"
+#include "base/url.h"
+#include "node/http_server_private.h"
+
+#define BODY_RESERVE_BYTES ((size_t)64 << 10)
+
+static const struct {
+    const char *text;
+    enum hadb_http_method method;
+} methods[] = {
+    {"GET", HADB_HTTP_GET},   {"HEAD", HADB_HTTP_HEAD},     {"PUT", HADB_HTTP_PUT},
+    {"POST", HADB_HTTP_POST}, {"DELETE", HADB_HTTP_DELETE},
+};
+
+static void release(struct hadb_http_exchange *x, unsigned holder)
+{
+    HADB_ASSERT(x->held & holder);
+    x->held &= ~holder;
+    if (holder == HADB_HTTP_HELD_OWNER && x->server) {
+        x->server->pending_len--;
+    }
+    if (x->held) {
+        return;
+    }
+    if (x->server) {
+        x->server->bodies_bytes -= x->body_counted;
+    }
+    if (x->response) {
+        MHD_destroy_response(x->response);
+    }
+    hadb_buf_deinit(&x->body);
+    hadb_free(x);
+}
+
+/* ---- reading ---- */
+
+void *hadb__http_on_uri(void *cls, const char *uri, struct MHD_Connection *mhd)
+{
+    struct hadb_http_server *server = cls;
+    struct hadb_http_conn *conn =
+        MHD_get_connection_info(mhd, MHD_CONNECTION_INFO_SOCKET_CONTEXT)->socket_context;
+    size_t len = uri ? strlen(uri) : 0;
+    if (conn) {
+        conn->requests_len++;
+    }
+    struct hadb_http_exchange *x = conn ? hadb_malloc(sizeof(*x) + len + 1) : NULL;
+    if (!x) {
+        return NULL; /* on_request closes the connection */
+    }
+    memset(x, 0, sizeof(*x));
+    x->server = server;
+    x->conn = conn;
+    x->held = HADB_HTTP_HELD_MHD;
+    x->mhd_uri = uri;
+    x->uri_len = len;
+    memcpy(x->uri, uri ? uri : "", len);
+    x->uri[len] = '\0';
+    const char *mark = memchr(x->uri, '?', len);
+    x->path_len = mark ? (size_t)(mark - x->uri) : len;
+    conn->exchange = x;
+    return x;
+}
+
+static void refuse(struct hadb_http_exchange *x, unsigned status, int code, const char *text)
+{
+    if (!x->refused) {
+        x->refused = status;
+        x->refused_code = code;
+        x->refused_text = text;
+    }
+}
+
+struct head_facts {
+    unsigned hosts_len, lengths_len, codings_len;
+    bool chunked;
+    bool bad_name;
+    uint64_t length;
+};
+
+/* Characters of a header name (RFC 9110 5.6.2): a blank before the colon would hide a header from us. */
+static bool is_token(const char *s)
+{
+    for (const char *p = s; *p; p++) {
+        if (*p <= ' ' || *p >= 0x7f || strchr("\"(),/:;<=>?@[\\]{}", *p)) {
+            return false;
+        }
+    }
+    return *s != '\0';
+}
+
+static enum MHD_Result collect_fact(void *cls, enum MHD_ValueKind kind, const char *name,
+                                    const char *value)
+{
+    struct head_facts *facts = cls;
+    (void)kind;
+    value = value ? value : "";
+    if (!is_token(name)) {
+        facts->bad_name = true;
+    } else if (strcasecmp(name, "Host") == 0) {
+        facts->hosts_len++;
+    } else if (strcasecmp(name, "Content-Length") == 0) {
+        facts->lengths_len++;
+        facts->bad_name |= !hadb_parse_u64(value, 0, UINT64_MAX, &facts->length);
+    } else if (strcasecmp(name, "Transfer-Encoding") == 0) {
+        facts->codings_len++;
+        facts->chunked = strcasecmp(value, "chunked") == 0;
+    }
+    return MHD_YES;
+}
+
+/* The target must be printable and reach up to the blank before the version: a NUL or blank inside
+ * would make us see another key than the one that was meant. */
+static bool target_ok(const struct hadb_http_exchange *x, const char *version)
+{
+    for (size_t i = 0; i < x->uri_len; i++) {
+        unsigned char c = (unsigned char)x->uri[i];
+        if (c <= ' ' || c == 0x7f) {
+            return false;
+        }
+    }
+    return x->uri_len > 0 && x->mhd_uri && version == x->mhd_uri + x->uri_len + 1;
+}
+
+static bool authorised(const struct hadb_http_exchange *x, struct MHD_Connection *mhd)
+{
+    struct hadb_http_server *server = x->server;
+    if (!server->token) {
+        return true;
+    }
+    if (server->exempt && server->exempt(server->arg, x->method, hadb_slice(x->uri, x->path_len))) {
+        return true;
+    }
+    const char *value = MHD_lookup_connection_value(mhd, MHD_HEADER_KIND, "Authorization");
+    if (!value || strncasecmp(value, "Bearer ", 7) != 0) {
+        return false;
+    }
+    value += 7;
+    while (*value == ' ') {
+        value++;
+    }
+    return hadb_secret_eq(value, server->token);
+}
+
+static size_t bodies_left(const struct hadb_http_server *server)
+{
+    return server->bodies_bytes_max - HADB_MIN(server->bodies_bytes, server->bodies_bytes_max);
+}
+
+static void check_head(struct hadb_http_exchange *x, struct MHD_Connection *mhd,
+                       const char *version, struct head_facts *facts)
+{
+    MHD_get_connection_values(mhd, MHD_HEADER_KIND, collect_fact, facts);
+    if (!target_ok(x, version)) {
+        refuse(x, 400, HADB_EPROTO,
+               "malformed request target: percent-encode blanks, control characters and NUL");
+    } else if (facts->bad_name || facts->lengths_len > 1 || facts->codings_len > 1 ||
+               (facts->codings_len && (facts->lengths_len || !facts->chunked))) {
+        refuse(x, 400, HADB_EPROTO,
+               "malformed headers: send one Content-Length, or Transfer-Encoding: chunked");
+    } else if (facts->hosts_len != 1 && strcmp(version, "HTTP/1.0") != 0) {
+        refuse(x, 400, HADB_EPROTO, "malformed headers: send exactly one Host");
+    } else if (!authorised(x, mhd)) {
+        refuse(x, 401, HADB_EAUTH,
+               "wrong or missing token: send it as 'Authorization: Bearer TOKEN'");
+    } else if (facts->length > x->server->body_bytes_max) {
+        refuse(x, 413, HADB_ETOOBIG, "the body is larger than this server takes");
+    } else if (facts->length > bodies_left(x->server)) {
+        refuse(x, 503, HADB_EBUSY, "too many large requests at once: try again later");
+    }
+}
+
+static enum MHD_Result queue(struct hadb_http_exchange *x, struct MHD_Connection *mhd,
+                             unsigned status, struct MHD_Response *take_response)
+{
+    x->answered = true;
+    if (!take_response) {
+        return MHD_NO;
+    }
+    enum MHD_Result r = MHD_queue_response(mhd, status, take_response);
+    MHD_destroy_response(take_response);
+    return r;
+}
+
+static struct MHD_Response *error_response(unsigned status, int code, const char *message)
+{
+    struct hadb_buf body = {0};
+    struct MHD_Response *response = NULL;
+    if (hadb__http_error_json(code, message, &body)) {
+        response = MHD_create_response_from_buffer(body.len, body.data, MHD_RESPMEM_MUST_COPY);
+    }
+    hadb_buf_deinit(&body);
+    struct hadb_http_header headers[2] = {{"Content-Type", "application/json"}};
+    size_t headers_len = 1;
+    if (status == 401) {
+        headers[headers_len++] = (struct hadb_http_header){"WWW-Authenticate", "Bearer"};
+    } else if (status == 503) {
+        headers[headers_len++] = (struct hadb_http_header){"Retry-After", "1"};
+    }
+    if (response && !hadb__http_add_headers(response, headers, headers_len)) {
+        MHD_destroy_response(response);
+        response = NULL;
+    }
+    return response;
+}
+
+static enum MHD_Result queue_refusal(struct hadb_http_exchange *x, struct MHD_Connection *mhd)
+{
+    return queue(x, mhd, x->refused, error_response(x->refused, x->refused_code, x->refused_text));
+}
+
+static enum MHD_Result on_head(struct hadb_http_exchange *x, struct MHD_Connection *mhd,
+                               const char *method, const char *version)
+{
+    struct head_facts facts = {0};
+    x->head_seen = true;
+    for (size_t i = 0; i < HADB_LEN(methods); i++) {
+        if (strcmp(methods[i].text, method) == 0) {
+            x->method = methods[i].method;
+        }
+    }
+    check_head(x, mhd, version, &facts);
+    x->body_expected = facts.length;
+    if (!x->refused) {
+        return MHD_YES;
+    }
+    bool waits = MHD_lookup_connection_value(mhd, MHD_HEADER_KIND, "Expect") != NULL;
+    bool malformed = x->refused == 400; /* who knows where the body ends */
+    if (malformed || waits || facts.codings_len || facts.length > HADB_HTTP_DISCARD_BYTES_MAX) {
+        return queue_refusal(x, mhd); /* libmicrohttpd closes the connection after it */
+    }
+    return MHD_YES;
+}
+
+static void count_body(struct hadb_http_exchange *x)
+{
+    x->server->bodies_bytes += x->body.cap;
+    x->server->bodies_bytes -= x->body_counted;
+    x->body_counted = x->body.cap;
+}
+
+static void drop_body(struct hadb_http_exchange *x)
+{
+    hadb_buf_deinit(&x->body);
+    count_body(x);
+}
+
+/* Room for @len more bytes. The announced length is believed in steps only: announcing costs nothing. */
+static int reserve_body(struct hadb_http_exchange *x, size_t len)
+{
+    size_t need = x->body.len + len;
+    if (need <= x->body.cap || x->body_expected <= need) {
+        return 0; /* hadb_buf_append() makes the room */
+    }
+    size_t want = HADB_MIN(x->body_expected, HADB_MAX(need * 4, BODY_RESERVE_BYTES));
+    return hadb_buf_reserve(&x->body, want - x->body.len);
+}
+
+static enum MHD_Result on_body(struct hadb_http_exchange *x, const char *data, size_t len)
+{
+    struct hadb_http_server *server = x->server;
+    x->body_received += len;
+    if (!x->refused) {
+        if (len > server->body_bytes_max - x->body.len) {
+            refuse(x, 413, HADB_ETOOBIG, "the body is larger than this server takes");
+        } else if (len > bodies_left(server)) {
+            refuse(x, 503, HADB_EBUSY, "too many large requests at once: try again later");
+        } else if (reserve_body(x, len) != 0 || hadb_buf_append(&x->body, data, len) != 0) {
+            refuse(x, 503, HADB_ENOMEM, "out of memory: try again later");
+        }
+        count_body(x);
+        if (!x->refused) {
+            return MHD_YES;
+        }
+        drop_body(x);
+        x->body_received = len;
+    }
+    return x->body_received <= HADB_HTTP_DISCARD_BYTES_MAX ? MHD_YES : MHD_NO;
+}
+
+static enum MHD_Result dispatch(struct hadb_http_exchange *x, struct MHD_Connection *mhd,
+                                const char *method)
+{
+    struct hadb_http_server *server = x->server;
+    struct hadb_http_request request = {
+        .method = x->method,
+        .method_text = method,
+        .path = hadb_slice(x->uri, x->path_len),
+        .query = x->path_len < x->uri_len
+                     ? hadb_slice(x->uri + x->path_len + 1, x->uri_len - x->path_len - 1)
+                     : hadb_slice("", 0),
+        .body = hadb_buf_slice(&x->body),
+    };
+    x->dispatched = true;
+    x->held |= HADB_HTTP_HELD_OWNER;
+    server->pending_len++;
+    x->in_handler = true;
+    server->handler(server->arg, x, &request);
+    x->in_handler = false;
+    if (x->answered) {
+        struct MHD_Response *response = x->response;
+        x->response = NULL;
+        return queue(x, mhd, x->status, response);
+    }
+    MHD_suspend_connection(mhd);
+    x->suspended = true;
+    if (x->conn->hup) {
+        hadb__http_peer_gone(x); /* it went while we read the request */
+    }
+    return MHD_YES;
+}
+
+enum MHD_Result hadb__http_on_request(void *cls, struct MHD_Connection *mhd, const char *url,
+                                      const char *method, const char *version,
+                                      const char *upload_data, size_t *upload_data_size,
+                                      void **con_cls)
+{
+    struct hadb_http_exchange *x = *con_cls;
+    (void)cls;
+    (void)url;
+    if (!x || x->gone || x->server->stopping) {
+        return MHD_NO;
+    }
+    if (!x->head_seen) {
+        return on_head(x, mhd, method, version);
+    }
+    if (*upload_data_size > 0) {
+        size_t len = *upload_data_size;
+        *upload_data_size = 0;
+        return on_body(x, upload_data, len);
+    }
+    if (x->refused) {
+        return queue_refusal(x, mhd);
+    }
+    if (!x->dispatched) {
+        return dispatch(x, mhd, method);
+    }
+    HADB_ASSERT(x->answered); /* resumed: with an answer, or gone (above) */
+    struct MHD_Response *response = x->response;
+    x->response = NULL;
+    return queue(x, mhd, x->status, response);
+}
+
+void hadb__http_on_completed(void *cls, struct MHD_Connection *mhd, void **con_cls,
+                             enum MHD_RequestTerminationCode code)
+{
+    struct hadb_http_exchange *x = *con_cls;
+    (void)cls;
+    (void)mhd;
+    (void)code;
+    if (!x) {
+        return;
+    }
+    *con_cls = NULL;
+    if (x->conn) {
+        x->conn->exchange = NULL;
+        x->conn->since_ms = hadb_now_ms(hadb_loop_env(x->server->loop));
+        x->conn = NULL;
+    }
+    x->suspended = false;
+    if (x->stream) {
+        hadb__http_stream_completed(x->stream);
+        x->stream = NULL;
+    }
+    bool orphaned = x->server->stopping && (x->held & HADB_HTTP_HELD_OWNER);
+    if (orphaned) { /* answered after the server's end, which then only frees it */
+        x->server->pending_len--;
+        x->server = NULL;
+    }
+    release(x, HADB_HTTP_HELD_MHD);
+}
+
+/* ---- the peer is gone ---- */
+
+static void push_late(struct hadb_http_exchange *x)
+{
+    struct hadb_http_server *server = x->server;
+    if (x->held & HADB_HTTP_HELD_LATE) {
+        return;
+    }
+    x->held |= HADB_HTTP_HELD_LATE;
+    x->late_next = NULL;
+    if (server->late_tail) {
+        server->late_tail->late_next = x;
+    } else {
+        server->late_head = x;
+    }
+    server->late_tail = x;
+    hadb__http_kick(server);
+}
+
+void hadb__http_peer_gone(struct hadb_http_exchange *x)
+{
+    if (x->stream) {
+        hadb__http_stream_fail(x->stream, HADB_EIO);
+        return;
+    }
+    if (x->gone || !(x->held & HADB_HTTP_HELD_OWNER)) {
+        return; /* not handed out yet, or answered: libmicrohttpd sees it by itself */
+    }
+    x->gone = true;
+    push_late(x);
+}
+
+static void call_gone(struct hadb_http_exchange *x)
+{
+    if ((x->held & HADB_HTTP_HELD_OWNER) && x->gone_fn) {
+        void (*fn)(void *arg) = x->gone_fn;
+        x->gone_fn = NULL;
+        fn(x->gone_arg);
+    }
+}
+
+void hadb__http_deliver_late(struct hadb_http_server *server)
+{
+    while (server->late_head) {
+        struct hadb_http_exchange *x = server->late_head;
+        server->late_head = x->late_next;
+        if (!server->late_head) {
+            server->late_tail = NULL;
+        }
+        call_gone(x);
+        hadb__http_resume(x); /* on_request then closes the connection */
+        release(x, HADB_HTTP_HELD_LATE);
+    }
+}
+
+void hadb__http_abandon(struct hadb_http_exchange *x)
+{
+    if (x->stream) {
+        hadb__http_stream_fail(x->stream, HADB_ECANCELED);
+        return;
+    }
+    if (!x->answered && (x->held & HADB_HTTP_HELD_OWNER)) {
+        x->gone = true;
+        call_gone(x);
+    }
+    hadb__http_resume(x);
+}
+
+void hadb__http_resume(struct hadb_http_exchange *x)
+{
+    if (x->suspended && x->conn) {
+        x->suspended = false;
+        MHD_resume_connection(x->conn->mhd);
+        hadb__http_kick(x->server);
+    }
+}
+
+void hadb_http_on_gone(struct hadb_http_exchange *x, void (*fn)(void *arg), void *arg)
+{
+    HADB_ASSERT(x->held & HADB_HTTP_HELD_OWNER);
+    x->gone_fn = fn;
+    x->gone_arg = arg;
+    if (x->gone && x->server) {
+        push_late(x);
+    }
+}
+
+bool hadb_http_is_gone(const struct hadb_http_exchange *x)
+{
+    return x->gone;
+}
+
+/* ---- the owner's side ---- */
+
+const char *hadb_http_request_header(const struct hadb_http_exchange *x, const char *name)
+{
+    HADB_ASSERT(x->in_handler);
+    return MHD_lookup_connection_value(x->conn->mhd, MHD_HEADER_KIND, name);
+}
+
+struct hadb_buf hadb_http_take_body(struct hadb_http_exchange *x)
+{
+    HADB_ASSERT(x->held & HADB_HTTP_HELD_OWNER);
+    struct hadb_buf body = hadb_buf_take(&x->body);
+    if (x->server) {
+        count_body(x);
+    }
+    return body;
+}
+
+bool hadb__http_add_headers(struct MHD_Response *response, const struct hadb_http_header *headers,
+                            size_t headers_len)
+{
+    for (size_t i = 0; i < headers_len; i++) {
+        if (MHD_add_response_header(response, headers[i].name, headers[i].value) != MHD_YES) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* Gives the exchange its answer (NULL = close the connection) and lets go of it. */
+void hadb__http_answer(struct hadb_http_exchange *x, unsigned status,
+                       struct MHD_Response *take_response)
+{
+    HADB_ASSERT((x->held & HADB_HTTP_HELD_OWNER) && !x->answered);
+    x->answered = true;
+    x->status = status;
+    x->response = take_response;
+    hadb__http_resume(x); /* inside the handler it is not suspended, and dispatch() goes on */
+    release(x, HADB_HTTP_HELD_OWNER);
+}
+
+static void answer_with(struct hadb_http_exchange *x, unsigned status,
+                        struct MHD_Response *response, const struct hadb_http_header *headers,
+                        size_t headers_len)
+{
+    if (response && !hadb__http_add_headers(response, headers, headers_len)) {
+        MHD_destroy_response(response);
+        response = NULL;
+    }
+    hadb__http_answer(x, status, response);
+}
+
+void hadb_http_reply(struct hadb_http_exchange *x, unsigned status,
+                     const struct hadb_http_header *headers, size_t headers_len,
+                     struct hadb_slice body)
+{
+    struct MHD_Response *response = NULL;
+    if (!x->gone) {
+        response = MHD_create_response_from_buffer(body.len, (void *)(uintptr_t)body.data,
+                                                   MHD_RESPMEM_MUST_COPY);
+    }
+    answer_with(x, status, response, headers, headers_len);
+}
+
+void hadb_http_reply_take(struct hadb_http_exchange *x, unsigned status,
+                          const struct hadb_http_header *headers, size_t headers_len,
+                          struct hadb_buf *take_body)
+{
+    struct hadb_buf body = hadb_buf_take(take_body);
+    struct MHD_Response *response = NULL;
+    if (!x->gone) {
+        response =
+            MHD_create_response_from_buffer_with_free_callback(body.len, body.data, hadb_free);
+    }
+    if (!response) {
+        hadb_buf_deinit(&body);
+    }
+    answer_with(x, status, response, headers, headers_len);
+}
+
+void hadb_http_reply_error(struct hadb_http_exchange *x, unsigned status, int code,
+                           const struct hadb_http_header *headers, size_t headers_len,
+                           const char *message)
+{
+    struct MHD_Response *response = x->gone ? NULL : error_response(status, code, message);
+    answer_with(x, status, response, headers, headers_len);
+}

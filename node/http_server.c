@@ -1,0 +1,512 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The HTTP server: owns the libmicrohttpd daemon, its place on the event loop, and the list of connections.
+ *
+ * Thread: the loop. libmicrohttpd has none of its own: its epoll descriptor is polled by libuv, MHD_run() does
+ * all work, and its time-outs are a libuv timer.
+ * Invariants: MHD_run() is called from turn() only, and never from inside itself; whoever resumes a connection
+ * kicks, so that the same turn of the loop sends the answer. A second epoll descriptor watches every
+ * connection for nothing but its end (edge-triggered, one system call per connection), because
+ * libmicrohttpd does not look at suspended connections.
+ * Happy path: readable → MHD_run() → handlers → … hadb_http_reply() → kick → prepare → MHD_run() sends.
+ * Failure modes: clients that send or read too slowly are cut off by libmicrohttpd's inactivity time-out
+ * and by the sweep, which wants a head within that time and a body at BODY_BYTES_PER_MS_MIN; a request line
+ * so broken that libmicrohttpd drops it without a word is answered with 400 here.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "base/alloc.h"
+#include "base/buf.h"
+#include "base/error.h"
+#include "node/http_server_private.h"
+#include "node/loop_private.h"
+
+#define BODY_DEFAULT ((size_t)65 << 20)
+#define BODIES_DEFAULT ((size_t)1 << 30)
+#define HEAD_DEFAULT ((size_t)256 << 10)
+#define HEAD_BYTES_MIN ((size_t)4 << 10)
+#define CONNECTIONS_DEFAULT 1024u
+#define IDLE_DEFAULT_S 60u
+#define BACKLOG_MAX 1024
+#define SWEEP_EVERY_MS 5000u
+#define BODY_BYTES_PER_MS_MIN 16u
+#define EVENTS_MAX 64
+#define FLUSH_ROUNDS_MAX 4 /* at stop */
+
+void hadb__http_kick(struct hadb_http_server *server)
+{
+    server->kicked = true;
+}
+
+/* ---- the loop ---- */
+
+static void arm_timer(struct hadb_http_server *server);
+
+/* Lets libmicrohttpd and the gone callbacks run until neither has anything to do at once. */
+static void turn(struct hadb_http_server *server)
+{
+    HADB_ASSERT(!server->in_turn);
+    server->in_turn = true;
+    do {
+        server->kicked = false;
+        MHD_run(server->mhd);
+        hadb__http_deliver_late(server);
+    } while (server->kicked);
+    server->in_turn = false;
+    arm_timer(server);
+}
+
+static void on_timer(uv_timer_t *timer)
+{
+    turn(timer->data);
+}
+
+static void arm_timer(struct hadb_http_server *server)
+{
+    MHD_UNSIGNED_LONG_LONG ms = 0;
+    if (MHD_get_timeout(server->mhd, &ms) != MHD_YES) {
+        uv_timer_stop(&server->timer);
+        return;
+    }
+    /* One that is armed for earlier stays: it then fires for nothing and comes back here. */
+    if (!uv_is_active((uv_handle_t *)&server->timer) || uv_timer_get_due_in(&server->timer) > ms) {
+        uv_timer_start(&server->timer, on_timer, ms, 0);
+    }
+}
+
+static void on_mhd_ready(uv_poll_t *poll, int status, int events)
+{
+    (void)status;
+    (void)events;
+    turn(poll->data);
+}
+
+static void on_prepare(uv_prepare_t *prepare)
+{
+    struct hadb_http_server *server = prepare->data;
+    if (server->kicked) {
+        turn(server);
+    }
+}
+
+static void on_watch_ready(uv_poll_t *poll, int status, int events)
+{
+    struct hadb_http_server *server = poll->data;
+    struct epoll_event ready[EVENTS_MAX];
+    (void)status;
+    (void)events;
+    int n = epoll_wait(server->watch_fd, ready, EVENTS_MAX, 0);
+    for (int i = 0; i < n; i++) {
+        struct hadb_http_conn *conn = ready[i].data.ptr;
+        conn->hup = true;
+        if (conn->exchange) {
+            hadb__http_peer_gone(conn->exchange);
+        }
+    }
+    if (server->kicked) {
+        turn(server);
+    }
+}
+
+/* ---- connections ---- */
+
+static void sweep(void *arg)
+{
+    struct hadb_http_server *server = arg;
+    uint64_t now = hadb_now_ms(hadb_loop_env(server->loop));
+    for (struct hadb_http_conn *conn = server->conns; conn; conn = conn->next) {
+        struct hadb_http_exchange *x = conn->exchange;
+        uint64_t limit_ms = server->idle_timeout_ms;
+        if (x) {
+            if (x->dispatched || x->refused) {
+                continue;
+            }
+            limit_ms += x->body_received / BODY_BYTES_PER_MS_MIN;
+        }
+        if (now > conn->since_ms + limit_ms && !conn->expired) {
+            conn->expired = true;
+            shutdown(conn->fd, SHUT_RD); /* libmicrohttpd reads the end and closes */
+        }
+    }
+    if (server->conns) {
+        hadb_timer_start(&server->sweep, now + SWEEP_EVERY_MS);
+    }
+}
+
+static void conn_opened(struct hadb_http_server *server, struct MHD_Connection *mhd,
+                        void **socket_context)
+{
+    int fd = MHD_get_connection_info(mhd, MHD_CONNECTION_INFO_CONNECTION_FD)->connect_fd;
+    struct hadb_http_conn *conn = hadb_calloc(1, sizeof(*conn));
+    struct epoll_event event = {.events = EPOLLRDHUP | EPOLLET, .data.ptr = conn};
+    *socket_context = NULL;
+    if (!conn || epoll_ctl(server->watch_fd, EPOLL_CTL_ADD, fd, &event) != 0) {
+        hadb_free(conn);
+        shutdown(fd, SHUT_RDWR); /* no memory for it: libmicrohttpd reads the end and closes */
+        return;
+    }
+    conn->server = server;
+    conn->mhd = mhd;
+    conn->fd = fd;
+    conn->since_ms = hadb_now_ms(hadb_loop_env(server->loop));
+    conn->next = server->conns;
+    if (conn->next) {
+        conn->next->prev = conn;
+    }
+    server->conns = conn;
+    *socket_context = conn;
+    if (!hadb_timer_active(&server->sweep)) {
+        hadb_timer_start(&server->sweep, conn->since_ms + SWEEP_EVERY_MS);
+    }
+}
+
+static void send_raw_error(int fd, const char *status, int code, const char *message)
+{
+    struct hadb_buf body = {0};
+    struct hadb_buf text = {0};
+    if (hadb__http_error_json(code, message, &body) &&
+        hadb_buf_printf(&text,
+                        "HTTP/1.1 %s\r\nContent-Type: application/json\r\nConnection: close\r\n"
+                        "Content-Length: %zu\r\n\r\n",
+                        status, body.len) == 0 &&
+        hadb_buf_append(&text, body.data, body.len) == 0) {
+        ssize_t n = send(fd, text.data, text.len, MSG_DONTWAIT | MSG_NOSIGNAL);
+        (void)n; /* a courtesy */
+    }
+    hadb_buf_deinit(&text);
+    hadb_buf_deinit(&body);
+}
+
+/* libmicrohttpd drops a connection without an answer when the very first line is no request at all, or
+ * when it never ends. The counters of the socket tell: something came in, nothing went out. */
+static void answer_broken_start(const struct hadb_http_conn *conn)
+{
+    uint64_t received = 0;
+    uint64_t sent = 0;
+    if (conn->requests_len > 0 || (conn->hup && !conn->expired) || conn->server->stopping ||
+        !hadb_net_traffic(conn->fd, &received, &sent) || received == 0 || sent > 0) {
+        return;
+    }
+    uint64_t now = hadb_now_ms(hadb_loop_env(conn->server->loop));
+    if (conn->expired || now >= conn->since_ms + conn->server->idle_timeout_ms) {
+        send_raw_error(conn->fd, "408 Request Timeout", HADB_EPROTO,
+                       "the request did not arrive in time: send it again");
+    } else {
+        send_raw_error(conn->fd, "400 Bad Request", HADB_EPROTO,
+                       "malformed request line: send METHOD /path HTTP/1.1");
+    }
+}
+
+static void conn_closed(struct hadb_http_server *server, void **socket_context)
+{
+    struct hadb_http_conn *conn = *socket_context;
+    if (!conn) {
+        return;
+    }
+    *socket_context = NULL;
+    answer_broken_start(conn);
+    epoll_ctl(server->watch_fd, EPOLL_CTL_DEL, conn->fd, NULL);
+    if (conn->exchange) {
+        conn->exchange->conn = NULL;
+    }
+    if (conn->prev) {
+        conn->prev->next = conn->next;
+    } else {
+        server->conns = conn->next;
+    }
+    if (conn->next) {
+        conn->next->prev = conn->prev;
+    }
+    hadb_free(conn);
+}
+
+static void on_connection(void *cls, struct MHD_Connection *mhd, void **socket_context,
+                          enum MHD_ConnectionNotificationCode code)
+{
+    struct hadb_http_server *server = cls;
+    if (code == MHD_CONNECTION_NOTIFY_STARTED) {
+        conn_opened(server, mhd, socket_context);
+    } else {
+        conn_closed(server, socket_context);
+    }
+}
+
+/* ---- libmicrohttpd's settings ---- */
+
+/* Paths and queries stay as they were sent: the routes decode, segment by segment. */
+static size_t keep_escapes(void *cls, struct MHD_Connection *mhd, char *text)
+{
+    (void)cls;
+    (void)mhd;
+    return strlen(text);
+}
+
+static void log_line(void *cls, const char *fmt, va_list args)
+{
+    struct hadb_http_server *server = cls;
+    const struct hadb_env *env = hadb_loop_env(server->loop);
+    char text[256];
+    if (env->log_level < HADB_LOG_DEBUG) {
+        return;
+    }
+    vsnprintf(text, sizeof(text), fmt, args);
+    text[strcspn(text, "\n")] = '\0';
+    hadb_log(env, HADB_LOG_DEBUG, "http", NULL, "%s", text);
+}
+
+static struct MHD_Daemon *start_daemon(struct hadb_http_server *server,
+                                       const struct hadb_http_server_options *options,
+                                       int listen_fd)
+{
+    unsigned flags = MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_TURBO;
+    unsigned idle_s = (unsigned)(server->idle_timeout_ms / 1000);
+    if (hadb_loop_env(server->loop)->log_level >= HADB_LOG_DEBUG) {
+        flags |= MHD_USE_ERROR_LOG;
+    }
+    size_t head_max = options->head_bytes_max ? options->head_bytes_max : HEAD_DEFAULT;
+    unsigned conns_max = options->connections_max ? options->connections_max : CONNECTIONS_DEFAULT;
+    /* clang-format off */
+    return MHD_start_daemon(flags, 0, NULL, NULL, hadb__http_on_request, server,
+        MHD_OPTION_EXTERNAL_LOGGER, log_line, server, /* first, so that it gets every line */
+        MHD_OPTION_LISTEN_SOCKET, listen_fd,
+        MHD_OPTION_CONNECTION_MEMORY_LIMIT, HADB_MAX(head_max, HEAD_BYTES_MIN),
+        MHD_OPTION_CONNECTION_LIMIT, conns_max,
+        MHD_OPTION_CONNECTION_TIMEOUT, idle_s,
+        MHD_OPTION_URI_LOG_CALLBACK, hadb__http_on_uri, server,
+        MHD_OPTION_UNESCAPE_CALLBACK, keep_escapes, NULL,
+        MHD_OPTION_NOTIFY_COMPLETED, hadb__http_on_completed, server,
+        MHD_OPTION_NOTIFY_CONNECTION, on_connection, server,
+        MHD_OPTION_END);
+    /* clang-format on */
+}
+
+/* ---- life ---- */
+
+static void server_free(struct hadb_http_server *server)
+{
+    if (server->watch_fd >= 0) {
+        close(server->watch_fd);
+    }
+    hadb_free(server->token);
+    hadb_free(server);
+}
+
+static void on_handle_closed(uv_handle_t *handle)
+{
+    struct hadb_http_server *server = handle->data;
+    if (--server->handles_open == 0) {
+        server_free(server);
+    }
+}
+
+static void close_handles(struct hadb_http_server *server)
+{
+    uv_handle_t *handles[] = {(uv_handle_t *)&server->mhd_poll, (uv_handle_t *)&server->watch_poll,
+                              (uv_handle_t *)&server->prepare, (uv_handle_t *)&server->timer};
+    for (size_t i = 0; i < HADB_LEN(handles); i++) {
+        uv_close(handles[i], on_handle_closed);
+    }
+}
+
+/* On failure nothing of the server is on the loop. */
+static int open_handles(struct hadb_http_server *server, struct hadb_error *err)
+{
+    uv_loop_t *uv = hadb__loop_uv(server->loop);
+    int mhd_fd = MHD_get_daemon_info(server->mhd, MHD_DAEMON_INFO_EPOLL_FD)->epoll_fd;
+    int r = uv_poll_init(uv, &server->mhd_poll, mhd_fd);
+    HADB_ASSERT(r == 0); /* fails on descriptors that are no epoll candidates only */
+    r = uv_poll_init(uv, &server->watch_poll, server->watch_fd);
+    HADB_ASSERT(r == 0);
+    uv_prepare_init(uv, &server->prepare);
+    uv_timer_init(uv, &server->timer);
+    server->mhd_poll.data = server;
+    server->watch_poll.data = server;
+    server->prepare.data = server;
+    server->timer.data = server;
+    server->handles_open = 4;
+    r = hadb_timer_init(&server->sweep, server->loop, sweep, server, err);
+    if (r != 0) {
+        return r;
+    }
+    uv_poll_start(&server->mhd_poll, UV_READABLE, on_mhd_ready);
+    uv_poll_start(&server->watch_poll, UV_READABLE, on_watch_ready);
+    uv_prepare_start(&server->prepare, on_prepare);
+    return 0;
+}
+
+static int check_options(const struct hadb_http_server_options *options,
+                         struct hadb_net_address *address, struct hadb_error *err)
+{
+    if (!options->handler || !options->listen) {
+        return hadb_fail(err, HADB_EINVAL, "an HTTP server needs an address and a handler");
+    }
+    int r = hadb_net_parse(options->listen, address, err);
+    if (r != 0) {
+        return r;
+    }
+    bool has_token = options->token && *options->token;
+    if (!has_token && !hadb_net_is_loopback(address)) {
+        return hadb_fail(err, HADB_EAUTH,
+                         "refusing to listen on %.80s without a token: give one (--token-file), or "
+                         "listen on 127.0.0.1",
+                         options->listen);
+    }
+    return 0;
+}
+
+static struct hadb_http_server *server_new(struct hadb_loop *loop,
+                                           const struct hadb_http_server_options *options)
+{
+    struct hadb_http_server *server = hadb_calloc(1, sizeof(*server));
+    if (!server) {
+        return NULL;
+    }
+    unsigned idle_s = options->idle_timeout_s ? options->idle_timeout_s : IDLE_DEFAULT_S;
+    server->loop = loop;
+    server->handler = options->handler;
+    server->exempt = options->exempt;
+    server->arg = options->arg;
+    server->body_bytes_max = options->body_bytes_max ? options->body_bytes_max : BODY_DEFAULT;
+    server->bodies_bytes_max =
+        options->bodies_bytes_max ? options->bodies_bytes_max : BODIES_DEFAULT;
+    server->idle_timeout_ms = (uint64_t)idle_s * 1000;
+    server->watch_fd = epoll_create1(EPOLL_CLOEXEC);
+    bool has_token = options->token && *options->token;
+    server->token = has_token ? hadb_strdup(options->token) : NULL;
+    if (server->watch_fd < 0 || (has_token && !server->token)) {
+        server_free(server);
+        return NULL;
+    }
+    return server;
+}
+
+struct start_args {
+    struct hadb_loop *loop;
+    const struct hadb_http_server_options *options;
+    struct hadb_http_server *server;
+    struct hadb_error *err;
+    int r;
+};
+
+static int start_on_loop(struct start_args *args)
+{
+    struct hadb_net_address address;
+    int listen_fd = -1;
+    int r = check_options(args->options, &address, args->err);
+    if (r != 0) {
+        return r;
+    }
+    struct hadb_http_server *server = server_new(args->loop, args->options);
+    if (!server) {
+        return hadb_fail_nomem(args->err);
+    }
+    r = hadb_net_listen(&address, BACKLOG_MAX, &listen_fd, args->err);
+    if (r != 0) {
+        server_free(server);
+        return r;
+    }
+    hadb_net_format(&address, server->address);
+    server->mhd = start_daemon(server, args->options, listen_fd);
+    if (!server->mhd) {
+        close(listen_fd);
+        server_free(server);
+        return hadb_fail(args->err, HADB_ENOMEM, "start the HTTP server on %s",
+                         args->options->listen);
+    }
+    r = open_handles(server, args->err);
+    if (r != 0) {
+        MHD_stop_daemon(server->mhd);
+        close_handles(server); /* frees the server */
+        return r;
+    }
+    server->kicked = true; /* puts the listening socket into its epoll set */
+    args->server = server;
+    return 0;
+}
+
+static void start_task(void *arg)
+{
+    struct start_args *args = arg;
+    args->r = start_on_loop(args);
+}
+
+int hadb_http_server_start(struct hadb_loop *loop, const struct hadb_http_server_options *options,
+                           struct hadb_http_server **out, struct hadb_error *err)
+{
+    struct start_args args = {.loop = loop, .options = options, .err = err};
+    if (hadb_loop_call(loop, start_task, &args) != 0) {
+        return hadb_fail(err, HADB_ECANCELED, "the event loop is stopping");
+    }
+    if (args.r == 0) {
+        *out = args.server;
+    }
+    return args.r;
+}
+
+const char *hadb_http_server_address(const struct hadb_http_server *server)
+{
+    return server->address;
+}
+
+size_t hadb_http_server_pending(const struct hadb_http_server *server)
+{
+    HADB_ASSERT(hadb_loop_on(server->loop));
+    return server->pending_len;
+}
+
+static void quiesce_task(void *arg)
+{
+    struct hadb_http_server *server = arg;
+    if (!server->quiesced) {
+        server->quiesced = true;
+        int fd = MHD_quiesce_daemon(server->mhd);
+        if (fd >= 0) {
+            close(fd);
+        }
+    }
+}
+
+void hadb_http_server_quiesce(struct hadb_http_server *server)
+{
+    int r = hadb_loop_call(server->loop, quiesce_task, server);
+    HADB_ASSERT(r == 0); /* the loop outlives the server */
+}
+
+static void stop_task(void *arg)
+{
+    struct hadb_http_server *server = arg;
+    HADB_ASSERT(!server->in_turn);
+    quiesce_task(server);
+    MHD_run(server->mhd); /* answers given so far go out */
+    hadb__http_deliver_late(server);
+    server->stopping = true;
+    for (struct hadb_http_conn *conn = server->conns; conn; conn = conn->next) {
+        if (conn->exchange) {
+            hadb__http_abandon(conn->exchange);
+        }
+    }
+    server->in_turn = true;
+    for (int i = 0; i < FLUSH_ROUNDS_MAX; i++) {
+        MHD_run(server->mhd);
+    }
+    hadb__http_deliver_late(server);
+    uv_poll_stop(&server->mhd_poll); /* before its descriptor is closed */
+    uv_poll_stop(&server->watch_poll);
+    MHD_stop_daemon(server->mhd);
+    HADB_ASSERT(!server->conns && !server->late_head);
+    hadb_timer_deinit(&server->sweep);
+    close_handles(server);
+}
+
+void hadb_http_server_stop(struct hadb_http_server *server)
+{
+    if (server) {
+        int r = hadb_loop_call(server->loop, stop_task, server);
+        HADB_ASSERT(r == 0);
+    }
+}
