@@ -57,7 +57,14 @@ HADB_API void hadb_lease_close(struct hadb_lease *lease);
 /** Check a method table. Returns 0 or HADB_EINVAL. Errors HADB_EINVAL. Threads any. */
 HADB_API int hadb_lease_check(const struct hadb_lease *lease, struct hadb_error *err);
 
-/* The methods, through dispatch. Contracts as at struct hadb_lease_ops. Threads any; may block. */
+/**
+ * The methods, through dispatch; contracts as at struct hadb_lease_ops.
+ *
+ * Returns    0; read: HADB_ABSENT; write_if_match: HADB_CAS_LOST; watch: HADB_END; <0 failed
+ * Errors     HADB_EINVAL (key), HADB_ETOOBIG, HADB_ENOTSUP, HADB_ECANCELED, HADB_ETIMEDOUT (a write:
+ *            state unknown), HADB_EIO, HADB_EAUTH, HADB_ENOSPC, HADB_ENOMEM
+ * Threads    any thread; may block until call->deadline_ms
+ */
 HADB_API int hadb_lease_read(struct hadb_lease *lease, const struct hadb_call *call,
                              const char *key, struct hadb_buf *out, struct hadb_tag *tag,
                              struct hadb_error *err);

@@ -105,9 +105,13 @@ HADB_API void hadb_storage_close(struct hadb_storage *storage);
 /** Check a method table when it is attached: abi, required methods. Returns 0 or HADB_EINVAL. Errors HADB_EINVAL. Threads any. */
 HADB_API int hadb_storage_check(const struct hadb_storage *storage, struct hadb_error *err);
 
-/*
+/**
  * The methods, through dispatch: preconditions are checked, defaults supplied, and the result is
  * asserted to be one that the contract allows. Contracts as at struct hadb_storage_ops.
+ *
+ * Returns    0; get, get_range, head: HADB_ABSENT; create: HADB_EXISTS; replace: HADB_CAS_LOST; <0 failed
+ * Errors     HADB_EINVAL (key), HADB_ETOOBIG, HADB_ENOTSUP, HADB_ECANCELED, HADB_ETIMEDOUT (a write:
+ *            state unknown), HADB_EUNAVAIL, HADB_EIO, HADB_EAUTH, HADB_ENOSPC, HADB_ECORRUPT, HADB_ENOMEM
  * Threads    any thread; may block until call->deadline_ms
  */
 HADB_API int hadb_storage_get(struct hadb_storage *storage, const struct hadb_call *call,
@@ -131,7 +135,10 @@ HADB_API int hadb_storage_list(struct hadb_storage *storage, const struct hadb_c
                                struct hadb_object_list *out, struct hadb_error *err);
 HADB_API int hadb_storage_delete_many(struct hadb_storage *storage, const struct hadb_call *call,
                                       const char *const *keys, size_t len, struct hadb_error *err);
+
+/** What the backend can do. Returns HADB_STORAGE_CAP_* bits. Errors none. Threads any. */
 HADB_API uint32_t hadb_storage_caps(const struct hadb_storage *storage);
+/** Free a listing; accepts the zero value. Returns nothing. Errors none. Threads any. */
 HADB_API void hadb_object_list_deinit(struct hadb_object_list *list);
 
 HADB_END_DECLS

@@ -94,6 +94,7 @@ struct hadb_call {
 #define HADB_MANIFEST_BYTES_MAX (1u << 20)
 #define HADB_NAME_BYTES_MAX 64u                /* node and database names: [A-Za-z0-9._-] */
 
+/** Free a buffer and make it empty; accepts NULL. Returns nothing. Errors none. Threads any. */
 HADB_API void hadb_buf_deinit(struct hadb_buf *buf);
 
 HADB_END_DECLS
