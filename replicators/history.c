@@ -1,0 +1,208 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Hop 7 of 8, without a node: a database's history, read from storage alone.
+ *
+ * Owns       the position of one reader and its picture of the manifest.
+ * Thread     the caller's; blocks on storage.
+ * Invariants an entry is handed out only if it is of this database, at this place, and links to the one before;
+ *            a missing object is the tip only if the boundary lies below it (protocol 4.7).
+ * Happy path name -> meta -> manifest -> next, next, … -> HADB_END.
+ * Failure    each names the object; HADB_ABSENT means that the start was collected meanwhile.
+ */
+#include "replicators/history.h"
+
+#include <inttypes.h>
+
+#include "base/buf.h"
+#include "base/env.h"
+#include "base/error.h"
+#include "base/hash.h"
+#include "base/id.h"
+#include "changeset/keys.h"
+
+struct hadb_call hadb__history_call(const struct hadb__history *history)
+{
+    struct hadb_call call = hadb_call_within(history->env, history->request_ms);
+    call.database = history->database;
+    call.txid = history->pos.txid;
+    return call;
+}
+
+static int get(struct hadb__history *history, const char *key, struct hadb_buf *out,
+               struct hadb_error *err)
+{
+    struct hadb_call call = hadb__history_call(history);
+    int r = hadb_storage_get(history->storage, &call, key, out, NULL, err);
+    history->bytes += r == 0 ? out->len : 0;
+    return hadb_wrap(err, r, "%s", key);
+}
+
+/* Reads an object of one of the small kinds and checks that it is of that kind. */
+static int get_object(struct hadb__history *history, const char *key, enum hadb_entry_kind kind,
+                      struct hadb_buf *payload, struct hadb_error *err)
+{
+    HADB_CLEANUP(hadb_buf_deinit) struct hadb_buf stored = {0};
+    struct hadb_entry entry;
+    int r = get(history, key, &stored, err);
+    if (r != 0) {
+        return r;
+    }
+    r = hadb_entry_decode(hadb_buf_slice(&stored), &entry, payload, NULL, err);
+    if (r == 0 && entry.kind != kind) {
+        r = hadb_fail(err, HADB_ECORRUPT, "is a %s object", hadb_entry_kind_name(entry.kind));
+    }
+    return hadb_wrap(err, r, "%s", key);
+}
+
+static int find(struct hadb__history *history, struct hadb_error *err)
+{
+    char key[HADB_OBJECT_KEY_BYTES];
+    HADB_CLEANUP(hadb_buf_deinit) struct hadb_buf payload = {0};
+    hadb_key_name(history->database, key);
+    int r = get_object(history, key, HADB_ENTRY_NAME, &payload, err);
+    if (r == HADB_ABSENT) {
+        return hadb_fail(err, HADB_ENODB, "there is no database '%s' in this storage (no %s)",
+                         history->database, key);
+    }
+    struct hadb_name name;
+    r = r != 0 ? r : hadb_name_decode(hadb_buf_slice(&payload), &name, err);
+    if (r != 0) {
+        return r;
+    }
+    history->db = name.db;
+    hadb_key_meta(&history->db, key);
+    r = get_object(history, key, HADB_ENTRY_META, &payload, err);
+    if (r == HADB_ABSENT) {
+        return hadb_fail(err, HADB_EGAP, "%s is missing", key);
+    }
+    return r != 0 ? r : hadb_meta_decode(hadb_buf_slice(&payload), &history->meta, err);
+}
+
+int hadb__history_manifest(struct hadb__history *history, struct hadb_error *err)
+{
+    char key[HADB_OBJECT_KEY_BYTES];
+    HADB_CLEANUP(hadb_buf_deinit) struct hadb_buf payload = {0};
+    hadb_key_manifest(&history->db, key);
+    int r = get_object(history, key, HADB_ENTRY_MANIFEST, &payload, err);
+    if (r == HADB_ABSENT) {
+        return hadb_fail(err, HADB_EGAP, "%s is missing", key);
+    }
+    struct hadb_manifest manifest;
+    r = r != 0 ? r : hadb_manifest_decode(hadb_buf_slice(&payload), &manifest, err);
+    if (r != 0) {
+        return hadb_wrap(err, r, "%s", key);
+    }
+    hadb_manifest_deinit(&history->manifest);
+    history->manifest = manifest;
+    return 0;
+}
+
+int hadb__history_open(struct hadb__history *history, struct hadb_storage *storage,
+                       const struct hadb_env *env, const char *database, uint32_t request_ms,
+                       struct hadb_error *err)
+{
+    *history = (struct hadb__history){
+        .env = hadb_env_or_host(env),
+        .storage = storage,
+        .database = database,
+        .request_ms = request_ms ? request_ms : HADB_HISTORY_REQUEST_MS_DEFAULT,
+    };
+    if (database == NULL || !hadb_name_valid(database)) {
+        return hadb_fail(err, HADB_EINVAL,
+                         "database name '%s': use 1 to %u of A-Z a-z 0-9 . _ -, no dot in front",
+                         database ? database : "", HADB_NAME_BYTES_MAX);
+    }
+    int r = find(history, err);
+    return r != 0 ? r : hadb__history_manifest(history, err);
+}
+
+void hadb__history_deinit(struct hadb__history *history)
+{
+    hadb_manifest_deinit(&history->manifest);
+    *history = (struct hadb__history){0};
+}
+
+/* The next object is not there: tip, collected meanwhile, or a hole? */
+static int absent(struct hadb__history *history, struct hadb_error *err)
+{
+    int r = hadb__history_manifest(history, err);
+    if (r != 0) {
+        return r;
+    }
+    return history->manifest.boundary_slot >= history->pos.slot + 1 ? HADB_ABSENT : HADB_END;
+}
+
+static int attach_blobs(struct hadb__history *history, struct hadb_opened *out,
+                        struct hadb_error *err)
+{
+    HADB_CLEANUP(hadb_buf_deinit) struct hadb_buf blob = {0};
+    int r = HADB_ABSENT;
+    while (r == HADB_ABSENT) {
+        char key[HADB_OBJECT_KEY_BYTES];
+        hadb_key_blob(&history->db, &out->entry.put_id, (unsigned)out->parts_attached, key);
+        r = get(history, key, &blob, err);
+        if (r == HADB_ABSENT) { /* blobs go with their slot: only a collected slot may lack them */
+            r = absent(history, err);
+            return r != HADB_END ? r : hadb_fail(err, HADB_EGAP, "%s is missing", key);
+        }
+        r = r != 0 ? r : hadb_entry_attach_blob(out, hadb_buf_slice(&blob), err);
+        r = r < 0 ? hadb_wrap(err, r, "%s", key) : r;
+    }
+    return r;
+}
+
+static int check(const struct hadb__history *history, const struct hadb_opened *opened,
+                 struct hadb_error *err)
+{
+    const struct hadb_entry *entry = &opened->entry;
+    const struct hadb_pos *pos = &history->pos;
+    bool is_data = entry->kind == HADB_ENTRY_DATA;
+    if (!is_data && entry->kind != HADB_ENTRY_SEAL) {
+        return hadb_fail(err, HADB_ECORRUPT, "is no log entry");
+    }
+    if (!hadb_id_eq(&entry->db, &history->db) || entry->term != pos->term ||
+        entry->slot != pos->slot + 1) {
+        return hadb_fail(err, HADB_ECORRUPT, "belongs to another place");
+    }
+    if (!hadb_hash_eq(&entry->prev, &pos->hash)) {
+        return hadb_fail(err, HADB_EFORKED, "does not link to the entry before it");
+    }
+    if (is_data ? entry->first_txid != pos->txid + 1 : entry->last_txid != pos->txid) {
+        return hadb_fail(err, HADB_ECORRUPT, "does not go on after transaction %" PRIu64,
+                         pos->txid);
+    }
+    return is_data ? hadb_entry_check_data(entry, hadb_buf_slice(&opened->payload), err) : 0;
+}
+
+int hadb__history_next(struct hadb__history *history, struct hadb_opened *out,
+                       struct hadb_error *err)
+{
+    struct hadb_pos *pos = &history->pos;
+    char key[HADB_OBJECT_KEY_BYTES];
+    HADB_CLEANUP(hadb_buf_deinit) struct hadb_buf stored = {0};
+    hadb_key_log(&history->db, pos->term, pos->slot + 1, key);
+    int r = get(history, key, &stored, err);
+    if (r == HADB_ABSENT) {
+        return absent(history, err);
+    }
+    hadb_opened_deinit(out);
+    r = r != 0 ? r : hadb_entry_open(hadb_buf_slice(&stored), out, err);
+    if (r == HADB_ABSENT) {
+        r = attach_blobs(history, out, err);
+        if (r > 0) {
+            return r;
+        }
+    }
+    r = r != 0 ? r : check(history, out, err);
+    if (r != 0) {
+        return hadb_wrap(err, r, "%s", key);
+    }
+    pos->hash = out->hash;
+    if (out->entry.kind == HADB_ENTRY_SEAL) {
+        pos->term++;
+    } else {
+        pos->slot++;
+        pos->txid = out->entry.last_txid;
+    }
+    return 0;
+}
