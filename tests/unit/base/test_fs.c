@@ -19,6 +19,7 @@
 #include "base/buf.h"
 #include "base/error.h"
 #include "base/fs.h"
+#include "base/thread.h"
 #include "tests/support/memfs.h"
 #include "tests/support/support.h"
 
@@ -488,6 +489,68 @@ static void host__open_without_memory_is_enomem_and_leaks_nothing(void **state)
     assert_null(file);
 }
 
+static void host__read_and_remove_survive_every_failing_allocation(void **state)
+{
+    struct place *p = *state;
+    char deep[HADB_PATH_BYTES_MAX];
+    assert_int_equal(hadb_path_join(deep, p->path[0], "x/y", NULL), 0);
+    assert_int_equal(hadb_fs_mkdir_all(&p->fs, deep, NULL), 0);
+    must_write(p, p->path[1], "text");
+    bool hit = true;
+    for (uint64_t n = 1; hit; n++) {
+        struct hadb_buf buf = {0};
+        struct hadb_error err = {0};
+        test_alloc_fail_at(n);
+        int r = hadb_fs_read_file(&p->fs, p->path[1], 10, &buf, &err);
+        r = r < 0 ? r : hadb_fs_remove_all(&p->fs, p->path[0], &err);
+        hit = test_alloc_hit();
+        hadb_buf_deinit(&buf);
+        int64_t live = test_alloc_live();
+        test_alloc_reset();
+        assert_int_equal(r, hit ? HADB_ENOMEM : 0);
+        assert_int_equal(err.code, r);
+        assert_int_equal(live, 0);
+        assert_true(n < 100);
+    }
+    assert_int_equal(hadb_fs_remove_all(&p->fs, p->path[0], NULL), HADB_ABSENT);
+}
+
+static void replace_often(void *arg)
+{
+    const struct place *p = arg;
+    char text[2000];
+    for (int i = 0; i < 20; i++) {
+        memset(text, 'a' + i, sizeof text);
+        int r = hadb_fs_replace_file(&p->fs, p->path[0], hadb_slice(text, sizeof text), NULL);
+        HADB_ASSERT(r == 0);
+    }
+}
+
+static void host__threads_that_replace_one_file_never_tear_it(void **state)
+{
+    struct place *p = *state;
+    struct hadb_thread threads[4] = {0};
+    for (size_t i = 0; i < HADB_LEN(threads); i++) {
+        assert_int_equal(hadb_thread_start(&threads[i], "replace", replace_often, p, NULL), 0);
+    }
+    struct hadb_buf buf = {0};
+    for (int i = 0; i < 50; i++) {
+        int r = hadb_fs_read_file(&p->fs, p->path[0], 3000, &buf, NULL);
+        assert_true(r == HADB_ABSENT || r == 0);
+        for (size_t at = 0; r == 0 && at < 2000; at++) {
+            assert_int_equal(buf.len, 2000);
+            assert_int_equal(buf.data[at], buf.data[0]);
+        }
+    }
+    for (size_t i = 0; i < HADB_LEN(threads); i++) {
+        hadb_thread_join(&threads[i]);
+    }
+    unsigned counts[2] = {0};
+    assert_int_equal(hadb_fs_list(&p->fs, p->folder, count_entry, counts, NULL), 0);
+    assert_int_equal(counts[0], 1);
+    hadb_buf_deinit(&buf);
+}
+
 static void path__join_adds_one_slash_and_has_a_limit(void **state)
 {
     (void)state;
@@ -553,6 +616,8 @@ int main(void)
         HOST(host__errors_name_the_path_and_carry_errno),
         HOST(host__a_full_disk_is_enospc),
         HOST(host__open_without_memory_is_enomem_and_leaks_nothing),
+        HOST(host__read_and_remove_survive_every_failing_allocation),
+        HOST(host__threads_that_replace_one_file_never_tear_it),
         cmocka_unit_test(path__join_adds_one_slash_and_has_a_limit),
         cmocka_unit_test(temp__names_are_recognised),
     };
