@@ -383,44 +383,113 @@ static void describe_blobs(struct tree *tree, json_t *object, const struct hadb_
 
 /* ---- printing ---- */
 
-static int print_scalar(const json_t *value, struct hadb_buf *out)
+/* Small flat objects in a list are one line. */
+#define ONE_LINE_MEMBERS_MAX 4u
+
+static bool is_nested(const json_t *value)
 {
-    if (json_is_string(value)) {
-        return hadb_buf_printf(out, "%s\n", json_string_value(value));
-    }
-    if (json_is_integer(value)) {
-        return hadb_buf_printf(out, "%" JSON_INTEGER_FORMAT "\n", json_integer_value(value));
-    }
-    return hadb_buf_append_str(out, json_is_true(value) ? "yes\n" : "no\n");
+    return json_is_object(value) || json_is_array(value);
 }
 
-/* The depth is that of our own tree, never of foreign input. */
-static int print_text(json_t *value, unsigned indent, struct hadb_buf *out)
+static bool fits_one_line(json_t *value)
 {
     const char *name;
     json_t *member;
-    size_t index;
-    int r = 0;
-    if (json_is_array(value)) {
-        json_array_foreach(value, index, member)
-        {
-            r = hadb_buf_printf(out, "%*s-%s", (int)indent, "",
-                                json_is_object(member) ? "\n" : " ");
-            r = r != 0 ? r : print_text(member, indent + 2, out);
-            if (r != 0) {
-                return r;
-            }
-        }
-        return 0;
-    }
-    if (!json_is_object(value)) {
-        return print_scalar(value, out);
+    if (!json_is_object(value) || json_object_size(value) > ONE_LINE_MEMBERS_MAX) {
+        return false;
     }
     json_object_foreach(value, name, member)
     {
-        bool nested = json_is_object(member) || json_is_array(member);
-        r = hadb_buf_printf(out, "%*s%s:%s", (int)indent, "", name, nested ? "\n" : " ");
-        r = r != 0 ? r : print_text(member, indent + 2, out);
+        if (is_nested(member)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static int print_scalar(const json_t *value, struct hadb_buf *out)
+{
+    if (json_is_string(value)) {
+        return hadb_buf_append_str(out, json_string_value(value));
+    }
+    if (json_is_integer(value)) {
+        return hadb_buf_printf(out, "%" JSON_INTEGER_FORMAT, json_integer_value(value));
+    }
+    return hadb_buf_append_str(out, json_is_true(value) ? "yes" : "no");
+}
+
+static int print_one_line(json_t *object, struct hadb_buf *out)
+{
+    const char *name;
+    json_t *member;
+    const char *gap = "";
+    json_object_foreach(object, name, member)
+    {
+        int r = hadb_buf_printf(out, "%s%s: ", gap, name);
+        r = r != 0 ? r : print_scalar(member, out);
+        if (r != 0) {
+            return r;
+        }
+        gap = "  ";
+    }
+    return hadb_buf_append_str(out, "\n");
+}
+
+/* One item of a list, to the end of its line. */
+static int print_item(json_t *item, struct hadb_buf *out)
+{
+    if (json_is_object(item)) {
+        return print_one_line(item, out);
+    }
+    int r = print_scalar(item, out);
+    return r != 0 ? r : hadb_buf_append_str(out, "\n");
+}
+
+static int print_members(json_t *object, unsigned indent, struct hadb_buf *out);
+
+static int print_array(json_t *array, unsigned indent, struct hadb_buf *out)
+{
+    json_t *member;
+    size_t index;
+    json_array_foreach(array, index, member)
+    {
+        int r = 0;
+        if (is_nested(member) && !fits_one_line(member)) {
+            r = hadb_buf_printf(out, "%*s-\n", (int)indent, "");
+            r = r != 0 ? r : print_members(member, indent + 2, out);
+        } else {
+            r = hadb_buf_printf(out, "%*s- ", (int)indent, "");
+            if (r == 0) {
+                r = print_item(member, out);
+            }
+        }
+        if (r != 0) {
+            return r;
+        }
+    }
+    return 0;
+}
+
+/* The depth is that of our own tree, never of foreign input. */
+static int print_members(json_t *object, unsigned indent, struct hadb_buf *out)
+{
+    const char *name;
+    json_t *member;
+    json_object_foreach(object, name, member)
+    {
+        int r =
+            hadb_buf_printf(out, "%*s%s:%s", (int)indent, "", name, is_nested(member) ? "\n" : " ");
+        if (r != 0) {
+            return r;
+        }
+        if (json_is_object(member)) {
+            r = print_members(member, indent + 2, out);
+        } else if (json_is_array(member)) {
+            r = print_array(member, indent + 2, out);
+        } else {
+            r = print_scalar(member, out);
+            r = r != 0 ? r : hadb_buf_append_str(out, "\n");
+        }
         if (r != 0) {
             return r;
         }
@@ -462,7 +531,9 @@ int hadb_inspect(struct hadb_slice stored, bool json, struct hadb_buf *out, stru
         set(&tree, object, "shortened", json_true());
     }
     if (r == 0) {
-        r = tree.failed ? HADB_ENOMEM : json ? print_json(object, out) : print_text(object, 0, out);
+        r = tree.failed ? HADB_ENOMEM
+            : json      ? print_json(object, out)
+                        : print_members(object, 0, out);
         r = r == 0 ? 0 : hadb_fail_nomem(err);
     }
     json_decref(object);
