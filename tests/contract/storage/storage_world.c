@@ -1,0 +1,137 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Builds the stores that the contract suite runs on. Any failure ends the program: it is no test result. */
+#include "tests/contract/storage/storage_world.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/env.h"
+#include "base/util.h"
+#include "storage/wrap.h"
+#include "storage/wrapper_private.h"
+#include "tests/support/memfs.h"
+#include "tests/support/support.h"
+
+struct storage_world {
+    char base[32];
+    char wrappers[128];
+    char url[HADB_PATH_BYTES_MAX + 64];
+    char dir[HADB_PATH_BYTES_MAX]; /* "" = none */
+    struct hadb_env env;
+    struct test_faultfs faultfs;
+    struct test_memfs *memfs;
+    struct hadb_storage keep; /* keeps a named mem store alive */
+    struct hadb_storage_counters counters;
+};
+
+static void must(int r, const struct hadb_error *err, const char *what)
+{
+    if (r != 0) {
+        fprintf(stderr, "cannot set up %s: %d %s\n", what, r, err->message);
+        abort();
+    }
+}
+
+struct storage_world *storage_world_new(const char *spec)
+{
+    static unsigned serial;
+    struct storage_world *w = calloc(1, sizeof(*w));
+    HADB_ASSERT(w);
+    const char *colon = strchr(spec, ':');
+    size_t base_len = colon ? (size_t)(colon - spec) : strlen(spec);
+    HADB_ASSERT(base_len < sizeof(w->base));
+    memcpy(w->base, spec, base_len);
+    snprintf(w->wrappers, sizeof(w->wrappers), "%s", colon ? colon + 1 : "");
+    w->env = *hadb_env_host();
+    serial++;
+    if (strcmp(w->base, "mem") == 0) {
+        snprintf(w->url, sizeof(w->url), "mem:contract-%u", serial);
+    } else if (strcmp(w->base, "slowmem") == 0) {
+        snprintf(w->url, sizeof(w->url), "mem:contract-%u?latency_ms=1", serial);
+    } else if (strcmp(w->base, "memfs") == 0) {
+        w->memfs = test_memfs_new(serial);
+        w->env.fs = test_memfs_fs(w->memfs);
+        snprintf(w->url, sizeof(w->url), "file:///store");
+    } else {
+        HADB_ASSERT(strcmp(w->base, "file") == 0 || strcmp(w->base, "faultfs") == 0);
+        if (strcmp(w->base, "faultfs") == 0) {
+            w->env.fs = test_faultfs(&w->faultfs);
+        }
+        test_tmp_make(w->dir);
+        snprintf(w->url, sizeof(w->url), "file://%s/made/later", w->dir);
+    }
+    storage_world_open(w, &w->keep);
+    return w;
+}
+
+void storage_world_free(struct storage_world *w)
+{
+    hadb_storage_close(&w->keep);
+    if (w->dir[0] != '\0') {
+        test_tmp_remove(w->dir);
+    }
+    if (w->memfs) {
+        test_memfs_free(w->memfs);
+    }
+    free(w);
+}
+
+/* "bare": the required methods only, so that dispatch has to supply the others. */
+static int bare_around(void *self, const struct hadb__request *request, struct hadb_error *err)
+{
+    return hadb__request_send(&((struct hadb__wrapper *)self)->inner, request, err);
+}
+
+static const struct hadb_storage_ops bare_ops = {
+    .abi = HADB_STORAGE_ABI,
+    .scheme = "bare",
+    .get = hadb__wrapper_get,
+    .create = hadb__wrapper_create,
+    .replace = hadb__wrapper_replace,
+    .list = hadb__wrapper_list,
+    .delete_many = hadb__wrapper_delete_many,
+    .caps = hadb__wrapper_caps,
+    .close = hadb__wrapper_close,
+};
+
+static void wrap(struct storage_world *w, const char *name, struct hadb_storage *s)
+{
+    struct hadb_error err = {0};
+    int r = HADB_EINVAL;
+    if (strcmp(name, "retry") == 0) {
+        r = hadb_storage_with_retry(s, NULL, &w->env, s, &err);
+    } else if (strcmp(name, "breaker") == 0) {
+        r = hadb_storage_with_breaker(s, NULL, &w->env, s, &err);
+    } else if (strcmp(name, "prefix") == 0) {
+        r = hadb_storage_with_prefix(s, "some/prefix", &w->env, s, &err);
+    } else if (strcmp(name, "trace") == 0) {
+        r = hadb_storage_with_trace(s, &w->counters, &w->env, s, &err);
+    } else if (strcmp(name, "limit") == 0) {
+        struct hadb_limit_options options = {.running_max = 3};
+        r = hadb_storage_with_limit(s, &options, &w->env, s, &err);
+    } else if (strcmp(name, "bare") == 0) {
+        r = hadb__wrapper_new(sizeof(struct hadb__wrapper), s, &w->env, &bare_ops, bare_around, s)
+                ? 0
+                : HADB_ENOMEM;
+    }
+    must(r, &err, name);
+}
+
+void storage_world_open(struct storage_world *w, struct hadb_storage *out)
+{
+    struct hadb_error err = {0};
+    must(hadb_storage_open(w->url, &w->env, out, &err), &err, w->url);
+    char names[sizeof(w->wrappers)];
+    memcpy(names, w->wrappers, sizeof(names));
+    while (names[0] != '\0') { /* the innermost is named last */
+        char *comma = strrchr(names, ',');
+        wrap(w, comma ? comma + 1 : names, out);
+        *(comma ? comma : names) = '\0';
+    }
+}
+
+const struct hadb_env *storage_world_env(const struct storage_world *w)
+{
+    return &w->env;
+}
