@@ -53,10 +53,10 @@ uint64_t hadb__backoff_ms(struct hadb_core *core, unsigned attempts);
 bool hadb__manifest_seen(struct hadb_step *s, const struct hadb_manifest_info *manifest);
 
 /* follower.c: tailing, applying, rewinding, restoring */
-void hadb__follow(struct hadb_step *s);          /* start what is due, if op MAIN is free */
+void hadb__follow(struct hadb_step *s); /* start what is due, if op MAIN is free */
 uint64_t hadb__follow_deadline(const struct hadb_core *core);
 void hadb__main_start(struct hadb_step *s, enum hadb_core_phase phase); /* enter and ask */
-void hadb__main_later(struct hadb_step *s);      /* no definite answer: same phase, later */
+void hadb__main_later(struct hadb_step *s); /* no definite answer: same phase, later */
 void hadb__follow_entry(struct hadb_step *s, const struct hadb_event *ev);
 void hadb__follow_manifest(struct hadb_step *s, const struct hadb_event *ev);
 void hadb__follow_applied(struct hadb_step *s, const struct hadb_event *ev);
@@ -70,9 +70,10 @@ void hadb__apply_pending(struct hadb_step *s);
 void hadb__stream_entry(struct hadb_step *s, const struct hadb_event *ev);
 void hadb__stream_mark(struct hadb_step *s, const struct hadb_event *ev);
 void hadb__stream_state(struct hadb_step *s, const struct hadb_event *ev);
-bool hadb__stream_ready(const struct hadb_core *core);  /* next entry is here and may be applied */
-bool hadb__stream_behind(const struct hadb_core *core); /* the mark is ahead and the entry is not here */
-void hadb__stream_advance(struct hadb_step *s);         /* view moved on by one slot */
+bool hadb__stream_ready(const struct hadb_core *core); /* next entry is here and may be applied */
+bool hadb__stream_behind(
+    const struct hadb_core *core);              /* the mark is ahead and the entry is not here */
+void hadb__stream_advance(struct hadb_step *s); /* view moved on by one slot */
 void hadb__stream_clear(struct hadb_step *s);
 
 /* election.c */

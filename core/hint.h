@@ -12,10 +12,10 @@
 #include "core/core.h"
 
 struct hadb_hint_config {
-    uint32_t ttl_ms;           /* a node silent for longer than ttl*(1+rho)+margin may be replaced */
-    uint32_t request_max_ms;   /* deadline of one lease request; 0 = ttl/5 */
-    uint32_t margin_ms;        /* 0 = 50 */
-    uint32_t rho_percent;      /* clock rate error that is tolerated; 0 = 2 */
+    uint32_t ttl_ms;         /* a node silent for longer than ttl*(1+rho)+margin may be replaced */
+    uint32_t request_max_ms; /* deadline of one lease request; 0 = ttl/5 */
+    uint32_t margin_ms;      /* 0 = 50 */
+    uint32_t rho_percent;    /* clock rate error that is tolerated; 0 = 2 */
 };
 /* Fills defaults; false when renew_every*(1 missed + 1) + request_max < ttl*(1-rho) cannot hold. */
 bool hadb_hint_config_fix(struct hadb_hint_config *config);
@@ -23,22 +23,23 @@ bool hadb_hint_config_fix(struct hadb_hint_config *config);
 /* ---- own record ---- */
 enum hadb_hint_do {
     HADB_HINT_NOTHING,
-    HADB_HINT_READ,      /* read the own record: answer with hadb_hint_read_done */
-    HADB_HINT_WRITE,     /* write the record (counter, state) on top of the last tag: answer with hadb_hint_write_done */
+    HADB_HINT_READ, /* read the own record: answer with hadb_hint_read_done */
+    HADB_HINT_WRITE, /* write the record (counter, state) on top of the last tag: answer with hadb_hint_write_done */
 };
 enum hadb_hint_state { HADB_HINT_LIVE = 1, HADB_HINT_FREE = 2 };
 
 struct hadb_hint {
     struct hadb_hint_config config;
-    uint64_t counter;        /* goes into the record; counts renewals of this incarnation */
-    uint64_t next_at_ms;     /* when to renew */
-    uint64_t sent_at_ms;     /* when the request that is under way was sent */
-    uint64_t renewed_at_ms;  /* send time of the last renewal that succeeded; 0 = never */
-    uint64_t store_dirty_at_ms; /* first moment at which storage stopped answering; 0 = it answers */
-    uint8_t state;           /* enum hadb_hint_state */
-    bool busy;               /* a request is under way */
-    bool reread;             /* tag unknown: read before the next write */
-    bool closing;            /* FREE is to be written, then nothing more */
+    uint64_t counter;       /* goes into the record; counts renewals of this incarnation */
+    uint64_t next_at_ms;    /* when to renew */
+    uint64_t sent_at_ms;    /* when the request that is under way was sent */
+    uint64_t renewed_at_ms; /* send time of the last renewal that succeeded; 0 = never */
+    uint64_t
+        store_dirty_at_ms; /* first moment at which storage stopped answering; 0 = it answers */
+    uint8_t state;         /* enum hadb_hint_state */
+    bool busy;             /* a request is under way */
+    bool reread;           /* tag unknown: read before the next write */
+    bool closing;          /* FREE is to be written, then nothing more */
 };
 void hadb_hint_init(struct hadb_hint *hint, const struct hadb_hint_config *config);
 /* What to do now. The host calls it after every event and at hadb_hint_deadline(). */
@@ -68,16 +69,16 @@ enum hadb_watch_link { HADB_LINK_CONNECTED, HADB_LINK_REFUSED, HADB_LINK_NO_ANSW
 
 struct hadb_watch {
     struct hadb_hint_config config;
-    struct hadb_id incarnation;  /* whose life is being judged */
-    uint64_t counter;            /* last counter read */
-    uint64_t alive_at_ms;        /* last proof of life on this node's own clock */
-    uint64_t next_at_ms;         /* next read or connection check */
-    uint8_t liveness;            /* enum hadb_liveness */
-    uint8_t refused;             /* consecutive refusals after the stream broke */
+    struct hadb_id incarnation; /* whose life is being judged */
+    uint64_t counter;           /* last counter read */
+    uint64_t alive_at_ms;       /* last proof of life on this node's own clock */
+    uint64_t next_at_ms;        /* next read or connection check */
+    uint8_t liveness;           /* enum hadb_liveness */
+    uint8_t refused;            /* consecutive refusals after the stream broke */
     bool stream_up;
-    bool broken;                 /* the stream broke by itself: fast suspicion is on */
-    bool busy;                   /* a read or check is under way */
-    uint8_t false_alarms;        /* refusals from an owner that turned out alive: back off */
+    bool broken;          /* the stream broke by itself: fast suspicion is on */
+    bool busy;            /* a read or check is under way */
+    uint8_t false_alarms; /* refusals from an owner that turned out alive: back off */
 };
 void hadb_watch_init(struct hadb_watch *watch, const struct hadb_hint_config *config,
                      const struct hadb_id *incarnation, uint64_t now_ms);

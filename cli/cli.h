@@ -1,0 +1,146 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The program hadb: what its commands share. Public headers only; one thread. */
+#ifndef HADB_CLI_H
+#define HADB_CLI_H
+
+#include <getopt.h>
+#include <jansson.h>
+#include <stdio.h>
+
+#include "hadb/hadb.h"
+
+/* Exit codes; documented in `hadb --help` and docs/cli.md. */
+enum cli_exit {
+    CLI_OK = 0,
+    CLI_FAILED = 1,      /* it did not work; the message says why */
+    CLI_USAGE = 2,       /* the command line is wrong */
+    CLI_ABSENT = 3,      /* no such key or database */
+    CLI_NOT_MET = 4,     /* the condition does not hold; nothing was written */
+    CLI_UNAVAILABLE = 5, /* surely not done: no leader, no answer */
+    CLI_UNKNOWN = 6,     /* may or may not have been done: repeat with the same request id */
+    CLI_CORRUPT = 7,     /* data fails its checks */
+    CLI_AUTH = 8,        /* token wrong or missing, or permission denied */
+};
+
+struct cli_command {
+    const char *name;
+    const char *usage;                 /* behind the name */
+    const char *summary;               /* one line */
+    const char *help;                  /* options and notes */
+    int (*run)(int argc, char **argv); /* argv[0] is the name; returns enum cli_exit */
+};
+
+extern const struct cli_command cli_node, cli_put, cli_get, cli_del, cli_scan, cli_load, cli_status,
+    cli_handoff, cli_verify, cli_restore, cli_inspect;
+
+/* ---- messages (stderr) ---- */
+int cli_usage(const struct cli_command *command, const char *fmt, ...)
+    __attribute__((format(printf, 2, 3))); /* prints and returns CLI_USAGE */
+int cli_fail(int exit_code, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+int cli_fail_error(const struct hadb_error *err); /* prints it and returns the fitting exit code */
+int cli_help(const struct cli_command *command);  /* stdout; returns CLI_OK */
+
+/* ---- options that client commands share ---- */
+struct cli_client {
+    const char *node;        /* host:port, from --node or HADB_NODE */
+    char *token;             /* from --token-file or HADB_TOKEN_FILE; NULL = none */
+    const char *database;    /* --db */
+    const char *read;        /* --read */
+    const char *bookmark;    /* --bookmark */
+    const char *ack;         /* --ack */
+    const char *request_id;  /* --request-id */
+    const char *deadline_ms; /* --deadline-ms */
+    bool json;               /* --json */
+    void *curl;              /* private */
+};
+
+/* Values of getopt_long for the shared options; commands number their own from CLI_OPT_OWN. */
+enum {
+    CLI_OPT_NODE = 256,
+    CLI_OPT_TOKEN_FILE,
+    CLI_OPT_DB,
+    CLI_OPT_READ,
+    CLI_OPT_BOOKMARK,
+    CLI_OPT_ACK,
+    CLI_OPT_REQUEST_ID,
+    CLI_OPT_DEADLINE,
+    CLI_OPT_JSON,
+    CLI_OPT_HELP,
+    CLI_OPT_OWN
+};
+/* clang-format off */
+#define CLI_SHARED_OPTIONS \
+    {"node", required_argument, NULL, CLI_OPT_NODE}, \
+    {"token-file", required_argument, NULL, CLI_OPT_TOKEN_FILE}, \
+    {"db", required_argument, NULL, CLI_OPT_DB}, \
+    {"read", required_argument, NULL, CLI_OPT_READ}, \
+    {"bookmark", required_argument, NULL, CLI_OPT_BOOKMARK}, \
+    {"ack", required_argument, NULL, CLI_OPT_ACK}, \
+    {"request-id", required_argument, NULL, CLI_OPT_REQUEST_ID}, \
+    {"deadline-ms", required_argument, NULL, CLI_OPT_DEADLINE}, \
+    {"json", no_argument, NULL, CLI_OPT_JSON}, \
+    {"help", no_argument, NULL, CLI_OPT_HELP}
+/* clang-format on */
+#define CLI_SHARED_HELP                                                                      \
+    "  --node ADDR:PORT    any node of the cluster (or HADB_NODE; default 127.0.0.1:4280)\n" \
+    "  --token-file FILE   bearer token (or HADB_TOKEN_FILE)\n"                              \
+    "  --deadline-ms N     give up after this long (default 10000)\n"                        \
+    "  --json              one JSON object on stdout\n"
+
+/* Takes one shared option. 0, or an exit code (message printed). CLI_OPT_HELP is the command's own business. */
+int cli_client_option(struct cli_client *client, const struct cli_command *command, int option,
+                      const char *value);
+/* Reads the environment and the token, and checks what is required. 0 or an exit code. */
+int cli_client_open(struct cli_client *client, const struct cli_command *command, bool needs_db);
+void cli_client_close(struct cli_client *client);
+
+/* ---- requests ---- */
+struct cli_reply {
+    long status;         /* HTTP; 0 = no answer, see error */
+    bool maybe_done;     /* no answer after it was sent */
+    char version[64];    /* Hadb-Version */
+    char bookmark[128];  /* Hadb-Bookmark */
+    char request_id[64]; /* Hadb-Request-Id */
+    char error[256];
+    struct hadb_buf body;
+};
+/* One request; @path starts with '/'. @body may be NULL. True if any answer came. */
+bool cli_request(struct cli_client *client, const char *method, const char *path, const void *body,
+                 size_t body_len, struct cli_reply *reply);
+void cli_reply_deinit(struct cli_reply *reply);
+/* For any status but 200: prints the server's message and returns the fitting exit code. */
+int cli_reply_failed(const struct cli_client *client, const struct cli_reply *reply);
+/* /v1/db/<db>/<what>[/<key>][?query], with @key percent-encoded; to be freed. NULL when out of memory. */
+char *cli_db_path(const struct cli_client *client, const char *what, const void *key,
+                  size_t key_len, const char *query);
+/* Appends name=value to a query in @buf (of @cap bytes), percent-encoded. False when it does not fit. */
+bool cli_query_add(struct cli_client *client, char *buf, size_t cap, const char *name,
+                   const char *value);
+/* A UUIDv7 in its text form. */
+void cli_request_id(char out[37]);
+
+/* ---- output ---- */
+/* Sets name to a string, or name_base64 if the bytes are not UTF-8. */
+void cli_json_bytes(json_t *object, const char *name, const void *data, size_t len);
+/* The reverse: 1 found, 0 neither there, -1 wrong type or bad base64. */
+int cli_json_take_bytes(const json_t *object, const char *name, struct hadb_buf *out);
+int cli_print_json(json_t *take_object); /* one line on stdout; CLI_OK or CLI_FAILED */
+bool cli_append(struct hadb_buf *buf, const void *data,
+                size_t len); /* malloc-based buffers of the CLI */
+void cli_buf_free(struct hadb_buf *buf);
+bool cli_read_all(FILE *in, size_t bytes_max,
+                  struct hadb_buf *out); /* false: too big or unreadable */
+
+/* A progress bar on a terminal, silent elsewhere. */
+struct cli_progress {
+    const char *what;
+    uint64_t total; /* 0 = unknown */
+    double started_s;
+    double shown_s;
+    bool on;
+};
+void cli_progress_start(struct cli_progress *progress, const char *what, uint64_t total);
+void cli_progress_show(struct cli_progress *progress, uint64_t done, const char *unit);
+void cli_progress_end(struct cli_progress *progress);
+double cli_now_s(void);
+#endif

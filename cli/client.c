@@ -1,0 +1,315 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The client half of the program: shared options, one HTTP request at a time (libcurl), error codes.
+ * Failure: no connection means surely not done; silence after sending means unknown.
+ */
+#include <curl/curl.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+#include <time.h>
+
+#include "cli/cli.h"
+
+#define TOKEN_FILE_BYTES_MAX 4096u
+#define REPLY_BYTES_MAX (512u << 20)
+#define DEADLINE_GRACE_MS \
+    2000L /* the node answers by itself at the deadline; wait a little longer */
+
+int cli_client_option(struct cli_client *client, const struct cli_command *command, int option,
+                      const char *value)
+{
+    const char **targets[] = {
+        [CLI_OPT_NODE - CLI_OPT_NODE] = &client->node,
+        [CLI_OPT_DB - CLI_OPT_NODE] = &client->database,
+        [CLI_OPT_READ - CLI_OPT_NODE] = &client->read,
+        [CLI_OPT_BOOKMARK - CLI_OPT_NODE] = &client->bookmark,
+        [CLI_OPT_ACK - CLI_OPT_NODE] = &client->ack,
+        [CLI_OPT_REQUEST_ID - CLI_OPT_NODE] = &client->request_id,
+        [CLI_OPT_DEADLINE - CLI_OPT_NODE] = &client->deadline_ms,
+    };
+    if (option == CLI_OPT_JSON) {
+        client->json = true;
+        return 0;
+    }
+    if (option == CLI_OPT_TOKEN_FILE) {
+        return setenv("HADB_TOKEN_FILE", value, 1) == 0 ? 0 : CLI_FAILED;
+    }
+    size_t index = (size_t)(option - CLI_OPT_NODE);
+    if (option < CLI_OPT_NODE || index >= sizeof targets / sizeof targets[0] ||
+        targets[index] == NULL) {
+        return cli_usage(command, NULL); /* getopt has said what is wrong */
+    }
+    *targets[index] = value;
+    return 0;
+}
+
+static int read_token(struct cli_client *client)
+{
+    const char *path = getenv("HADB_TOKEN_FILE");
+    if (path == NULL || path[0] == '\0') {
+        return 0;
+    }
+    FILE *in = fopen(path, "re");
+    if (in == NULL) {
+        return cli_fail(CLI_AUTH, "token file %s: %s", path, strerror(errno));
+    }
+    char text[TOKEN_FILE_BYTES_MAX];
+    size_t len = fread(text, 1, sizeof text - 1, in);
+    fclose(in);
+    text[len] = '\0';
+    text[strcspn(text, "\r\n")] = '\0';
+    if (text[0] == '\0') {
+        return cli_fail(CLI_AUTH, "token file %s is empty", path);
+    }
+    client->token = strdup(text);
+    return client->token ? 0 : cli_fail(CLI_FAILED, "out of memory");
+}
+
+int cli_client_open(struct cli_client *client, const struct cli_command *command, bool needs_db)
+{
+    if (client->node == NULL) {
+        client->node = getenv("HADB_NODE");
+    }
+    if (client->node == NULL || client->node[0] == '\0') {
+        client->node = "127.0.0.1:4280";
+    }
+    if (client->database == NULL) {
+        client->database = getenv("HADB_DB");
+    }
+    if (needs_db && (client->database == NULL || client->database[0] == '\0')) {
+        return cli_usage(command, "which database? give --db NAME (or HADB_DB)");
+    }
+    int r = read_token(client);
+    if (r != 0) {
+        return r;
+    }
+    curl_global_init(CURL_GLOBAL_DEFAULT);
+    client->curl = curl_easy_init();
+    return client->curl ? 0 : cli_fail(CLI_FAILED, "out of memory");
+}
+
+void cli_client_close(struct cli_client *client)
+{
+    if (client->curl != NULL) {
+        curl_easy_cleanup(client->curl);
+    }
+    if (client->token != NULL) {
+        explicit_bzero(client->token, strlen(client->token));
+        free(client->token);
+    }
+    *client = (struct cli_client){0};
+}
+
+static size_t take_body(char *data, size_t size, size_t len, void *arg)
+{
+    struct cli_reply *reply = arg;
+    if (reply->body.len + size * len > REPLY_BYTES_MAX) {
+        return 0;
+    }
+    return cli_append(&reply->body, data, size * len) ? size * len : 0;
+}
+
+static void take_value(const char *line, size_t len, const char *name, char *out, size_t cap)
+{
+    size_t name_len = strlen(name);
+    if (len <= name_len || strncasecmp(line, name, name_len) != 0) {
+        return;
+    }
+    line += name_len;
+    len -= name_len;
+    while (len > 0 && *line == ' ') {
+        line++;
+        len--;
+    }
+    while (len > 0 && (line[len - 1] == '\r' || line[len - 1] == '\n')) {
+        len--;
+    }
+    snprintf(out, cap, "%.*s", (int)len, line);
+}
+
+static size_t take_header(char *data, size_t size, size_t len, void *arg)
+{
+    struct cli_reply *reply = arg;
+    len *= size;
+    take_value(data, len, "Hadb-Version:", reply->version, sizeof reply->version);
+    take_value(data, len, "Hadb-Bookmark:", reply->bookmark, sizeof reply->bookmark);
+    take_value(data, len, "Hadb-Request-Id:", reply->request_id, sizeof reply->request_id);
+    return len;
+}
+
+static struct curl_slist *add_header(struct curl_slist *list, const char *name, const char *value)
+{
+    if (value == NULL) {
+        return list;
+    }
+    char line[1024];
+    snprintf(line, sizeof line, "%s: %s", name, value);
+    struct curl_slist *longer = curl_slist_append(list, line);
+    return longer ? longer : list;
+}
+
+static struct curl_slist *headers_of(const struct cli_client *client)
+{
+    struct curl_slist *list = curl_slist_append(NULL, "Expect:");
+    char bearer[TOKEN_FILE_BYTES_MAX + 8];
+    if (client->token != NULL) {
+        snprintf(bearer, sizeof bearer, "Bearer %s", client->token);
+        list = add_header(list, "Authorization", bearer);
+    }
+    list = add_header(list, "Content-Type", "application/octet-stream");
+    list = add_header(list, "Hadb-Read", client->read);
+    list = add_header(list, "Hadb-Bookmark", client->bookmark);
+    list = add_header(list, "Hadb-Ack", client->ack);
+    list = add_header(list, "Hadb-Request-Id", client->request_id);
+    return add_header(list, "Hadb-Deadline-Ms", client->deadline_ms);
+}
+
+bool cli_request(struct cli_client *client, const char *method, const char *path, const void *body,
+                 size_t body_len, struct cli_reply *reply)
+{
+    char *url = malloc(strlen(client->node) + strlen(path) + 16);
+    if (url == NULL) {
+        snprintf(reply->error, sizeof reply->error, "out of memory");
+        return false;
+    }
+    cli_reply_deinit(reply);
+    sprintf(url, "http://%s%s", client->node, path);
+    CURL *curl = client->curl;
+    char detail[CURL_ERROR_SIZE] = "";
+    long deadline_ms = client->deadline_ms ? atol(client->deadline_ms) : HADB_DEADLINE_MS_DEFAULT;
+    struct curl_slist *headers = headers_of(client);
+    curl_easy_reset(curl);
+    curl_easy_setopt(curl, CURLOPT_URL, url);
+    curl_easy_setopt(curl, CURLOPT_PATH_AS_IS, 1L);
+    curl_easy_setopt(curl, CURLOPT_PROXY, "");
+    curl_easy_setopt(curl, CURLOPT_NOSIGNAL, 1L);
+    curl_easy_setopt(curl, CURLOPT_CUSTOMREQUEST, method);
+    curl_easy_setopt(curl, CURLOPT_HTTPHEADER, headers);
+    curl_easy_setopt(curl, CURLOPT_ERRORBUFFER, detail);
+    curl_easy_setopt(curl, CURLOPT_CONNECTTIMEOUT_MS, deadline_ms);
+    curl_easy_setopt(curl, CURLOPT_TIMEOUT_MS, deadline_ms + DEADLINE_GRACE_MS);
+    curl_easy_setopt(curl, CURLOPT_WRITEFUNCTION, take_body);
+    curl_easy_setopt(curl, CURLOPT_WRITEDATA, reply);
+    curl_easy_setopt(curl, CURLOPT_HEADERFUNCTION, take_header);
+    curl_easy_setopt(curl, CURLOPT_HEADERDATA, reply);
+    if (body != NULL) {
+        curl_easy_setopt(curl, CURLOPT_POSTFIELDS, body);
+        curl_easy_setopt(curl, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)body_len);
+    }
+    CURLcode code = curl_easy_perform(curl);
+    curl_slist_free_all(headers);
+    free(url);
+    if (code != CURLE_OK) {
+        reply->maybe_done = code != CURLE_COULDNT_CONNECT && code != CURLE_COULDNT_RESOLVE_HOST &&
+                            code != CURLE_URL_MALFORMAT;
+        snprintf(reply->error, sizeof reply->error, "%.100s: %.150s", client->node,
+                 detail[0] ? detail : curl_easy_strerror(code));
+        reply->status = 0;
+        return false;
+    }
+    curl_easy_getinfo(curl, CURLINFO_RESPONSE_CODE, &reply->status);
+    return true;
+}
+
+void cli_reply_deinit(struct cli_reply *reply)
+{
+    cli_buf_free(&reply->body);
+    *reply = (struct cli_reply){0};
+}
+
+static int exit_of(long status)
+{
+    switch (status) {
+    case 200:
+        return CLI_OK;
+    case 401:
+        return CLI_AUTH;
+    case 404:
+        return CLI_ABSENT;
+    case 412:
+        return CLI_NOT_MET;
+    case 503:
+        return CLI_UNAVAILABLE;
+    case 504:
+        return CLI_UNKNOWN;
+    default:
+        return CLI_FAILED;
+    }
+}
+
+int cli_reply_failed(const struct cli_client *client, const struct cli_reply *reply)
+{
+    if (reply->status == 0) {
+        return cli_fail(reply->maybe_done ? CLI_UNKNOWN : CLI_UNAVAILABLE, "%s%s", reply->error,
+                        reply->maybe_done ? "; the outcome is unknown" : "");
+    }
+    json_t *body = json_loadb((const char *)reply->body.data, reply->body.len, 0, NULL);
+    const char *message = json_string_value(json_object_get(body, "message"));
+    const char *name = json_string_value(json_object_get(body, "error"));
+    int r = exit_of(reply->status);
+    if (client->json) {
+        json_t *out = json_pack("{s:i, s:s, s:s}", "status", (int)reply->status, "error",
+                                name ? name : "", "message", message ? message : "");
+        cli_print_json(out);
+    }
+    cli_fail(r, "%s (HTTP %ld%s%s)", message ? message : "the node refused", reply->status,
+             name ? ", " : "", name ? name : "");
+    if (r == CLI_UNKNOWN && reply->request_id[0] != '\0') {
+        fprintf(stderr, "hadb: repeat it safely with --request-id %s\n", reply->request_id);
+    }
+    json_decref(body);
+    return r;
+}
+
+char *cli_db_path(const struct cli_client *client, const char *what, const void *key,
+                  size_t key_len, const char *query)
+{
+    char *db = curl_easy_escape(client->curl, client->database, 0);
+    char *escaped = key ? curl_easy_escape(client->curl, key, (int)key_len) : NULL;
+    char *path = NULL;
+    if (db != NULL && (key == NULL || escaped != NULL)) {
+        size_t cap = strlen(db) + strlen(what) + (escaped ? strlen(escaped) : 0) +
+                     (query ? strlen(query) : 0) + 16;
+        path = malloc(cap);
+        if (path != NULL) {
+            snprintf(path, cap, "/v1/db/%s/%s%s%s%s%s", db, what, key ? "/" : "",
+                     escaped ? escaped : "", query && query[0] ? "?" : "", query ? query : "");
+        }
+    }
+    curl_free(db);
+    curl_free(escaped);
+    return path;
+}
+
+bool cli_query_add(struct cli_client *client, char *buf, size_t cap, const char *name,
+                   const char *value)
+{
+    char *escaped = curl_easy_escape(client->curl, value, 0);
+    size_t len = strlen(buf);
+    int added =
+        escaped ? snprintf(buf + len, cap - len, "%s%s=%s", len ? "&" : "", name, escaped) : -1;
+    curl_free(escaped);
+    return added >= 0 && (size_t)added < cap - len;
+}
+
+void cli_request_id(char out[37])
+{
+    uint8_t b[16];
+    struct timespec now;
+    clock_gettime(CLOCK_REALTIME, &now);
+    if (getrandom(b, sizeof b, 0) != (ssize_t)sizeof b) {
+        abort(); /* the kernel promises it for so few bytes */
+    }
+    uint64_t ms = (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
+    for (int i = 0; i < 6; i++) {
+        b[i] = (uint8_t)(ms >> (40 - 8 * i));
+    }
+    b[6] = (uint8_t)(0x70 | (b[6] & 0x0f));
+    b[8] = (uint8_t)(0x80 | (b[8] & 0x3f));
+    int at = 0;
+    for (int i = 0; i < 16; i++) {
+        at += sprintf(out + at, "%s%02x", i == 4 || i == 6 || i == 8 || i == 10 ? "-" : "", b[i]);
+    }
+}

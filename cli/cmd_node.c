@@ -1,0 +1,306 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * hadb node: runs a node in the foreground until SIGTERM or SIGINT. One ready line on stdout; events on stderr.
+ */
+#include <errno.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "cli/cli.h"
+
+#define DATABASES_MAX 1024u
+#define SHUTDOWN_MS_DEFAULT 5000u
+
+enum {
+    OPT_NAME = CLI_OPT_OWN,
+    OPT_DATA,
+    OPT_STORE,
+    OPT_LEASE,
+    OPT_LISTEN,
+    OPT_ADVERTISE,
+    OPT_TTL,
+    OPT_SHUTDOWN,
+    OPT_WINDOW,
+    OPT_WORKERS,
+    OPT_NEVER_LEAD,
+    OPT_LOG,
+    OPT_VERBOSE
+};
+
+struct node_args {
+    struct hadb_node_options options;
+    struct hadb_env env;
+    const char *databases[DATABASES_MAX]; /* NAME=kv[,option…] */
+    size_t databases_len;
+    const char *token_file;
+    uint32_t shutdown_ms;
+    bool help;
+};
+
+static int take_number(const char *name, const char *text, uint32_t lo, uint32_t hi, uint32_t *out)
+{
+    char *end = NULL;
+    errno = 0;
+    unsigned long value = strtoul(text, &end, 10);
+    if (end == text || *end != '\0' || errno != 0 || text[0] == '-' || value < lo || value > hi) {
+        return cli_usage(&cli_node, "--%s '%s' is not a number from %u to %u", name, text, lo, hi);
+    }
+    *out = (uint32_t)value;
+    return 0;
+}
+
+static int take_option(struct node_args *args, int option)
+{
+    struct hadb_node_options *o = &args->options;
+    switch (option) {
+    case OPT_NAME:
+        o->name = optarg;
+        return 0;
+    case OPT_DATA:
+        o->data_dir = optarg;
+        return 0;
+    case OPT_STORE:
+        o->storage_url = optarg;
+        return 0;
+    case OPT_LEASE:
+        o->lease_url = optarg;
+        return 0;
+    case OPT_LISTEN:
+        o->listen = optarg;
+        return 0;
+    case OPT_ADVERTISE:
+        o->advertise = optarg;
+        return 0;
+    case CLI_OPT_TOKEN_FILE:
+        args->token_file = optarg;
+        return 0;
+    case OPT_NEVER_LEAD:
+        o->never_lead = true;
+        return 0;
+    case OPT_VERBOSE:
+        args->env.log_level = HADB_LOG_DEBUG;
+        return 0;
+    case OPT_TTL:
+        return take_number("ttl-ms", optarg, 100, 600000, &o->ttl_ms);
+    case OPT_WINDOW:
+        return take_number("window", optarg, 1, 8, &o->window);
+    case OPT_WORKERS:
+        return take_number("workers", optarg, 1, 8, &o->worker_threads);
+    case OPT_SHUTDOWN:
+        return take_number("shutdown-ms", optarg, 0, 600000, &args->shutdown_ms);
+    case CLI_OPT_DB:
+        if (args->databases_len == DATABASES_MAX) {
+            return cli_usage(&cli_node, "more than %u databases", DATABASES_MAX);
+        }
+        args->databases[args->databases_len++] = optarg;
+        return 0;
+    default:
+        return cli_usage(&cli_node, NULL);
+    }
+}
+
+static int parse(int argc, char **argv, struct node_args *args)
+{
+    static const struct option options[] = {
+        {"name", required_argument, NULL, OPT_NAME},
+        {"data", required_argument, NULL, OPT_DATA},
+        {"store", required_argument, NULL, OPT_STORE},
+        {"lease", required_argument, NULL, OPT_LEASE},
+        {"listen", required_argument, NULL, OPT_LISTEN},
+        {"advertise", required_argument, NULL, OPT_ADVERTISE},
+        {"db", required_argument, NULL, CLI_OPT_DB},
+        {"ttl-ms", required_argument, NULL, OPT_TTL},
+        {"token-file", required_argument, NULL, CLI_OPT_TOKEN_FILE},
+        {"window", required_argument, NULL, OPT_WINDOW},
+        {"workers", required_argument, NULL, OPT_WORKERS},
+        {"shutdown-ms", required_argument, NULL, OPT_SHUTDOWN},
+        {"never-lead", no_argument, NULL, OPT_NEVER_LEAD},
+        {"verbose", no_argument, NULL, OPT_VERBOSE},
+        {"help", no_argument, NULL, CLI_OPT_HELP},
+        {0},
+    };
+    int option;
+    while ((option = getopt_long(argc, argv, "", options, NULL)) != -1) {
+        if (option == CLI_OPT_HELP) {
+            args->help = true;
+            return 0;
+        }
+        int r = take_option(args, option);
+        if (r != 0) {
+            return r;
+        }
+    }
+    const struct hadb_node_options *o = &args->options;
+    if (optind < argc) {
+        return cli_usage(&cli_node, "'%s' is one argument too many", argv[optind]);
+    }
+    if (!o->name || !o->data_dir || !o->storage_url || !o->lease_url) {
+        return cli_usage(&cli_node, "needs --name, --data, --store and --lease");
+    }
+    return args->databases_len ? 0 : cli_usage(&cli_node, "needs at least one --db NAME=kv");
+}
+
+static int read_token(struct node_args *args, char *token, size_t cap)
+{
+    const char *path = args->token_file ? args->token_file : getenv("HADB_TOKEN_FILE");
+    if (path == NULL || path[0] == '\0') {
+        return 0;
+    }
+    FILE *in = fopen(path, "re");
+    if (in == NULL) {
+        return cli_fail(CLI_AUTH, "token file %s: %s", path, strerror(errno));
+    }
+    size_t len = fread(token, 1, cap - 1, in);
+    bool whole = feof(in) != 0;
+    fclose(in);
+    token[len] = '\0';
+    token[strcspn(token, "\r\n")] = '\0';
+    if (!whole || token[0] == '\0') {
+        return cli_fail(CLI_AUTH, "token file %s must hold one line of 1 to %u bytes", path,
+                        HADB_TOKEN_BYTES_MAX);
+    }
+    args->options.token = token;
+    return 0;
+}
+
+/* One option behind the engine: ack=MODE, snapshot-slots=N, sync-ms=N, no-snapshots, no-fast-suspicion. */
+static int db_option(const char *spec, char *text, struct hadb_db_options *options)
+{
+    struct hadb_error err = {0};
+    char *value = strchr(text, '=');
+    if (value != NULL) {
+        *value++ = '\0';
+    }
+    if (value == NULL && strcmp(text, "no-snapshots") == 0) {
+        options->no_snapshots = true;
+    } else if (value == NULL && strcmp(text, "no-fast-suspicion") == 0) {
+        options->no_fast_suspicion = true;
+    } else if (value != NULL && strcmp(text, "ack") == 0) {
+        return hadb_ack_parse(value, &options->ack, &err) == 0
+                   ? 0
+                   : cli_usage(&cli_node, "--db '%s': %s", spec, err.message);
+    } else if (value != NULL && strcmp(text, "snapshot-slots") == 0) {
+        return take_number("db …,snapshot-slots", value, 1, 1u << 30, &options->snapshot_slots);
+    } else if (value != NULL && strcmp(text, "sync-ms") == 0) {
+        return take_number("db …,sync-ms", value, 1, 3600000, &options->sync_every_ms);
+    } else {
+        return cli_usage(
+            &cli_node,
+            "--db '%s': unknown option '%s'; there are ack=, snapshot-slots=, sync-ms=, "
+            "no-snapshots, no-fast-suspicion",
+            spec, text);
+    }
+    return 0;
+}
+
+static int open_database(struct hadb_node *node, const char *spec, struct hadb_db **out)
+{
+    char text[512];
+    struct hadb_error err = {0};
+    struct hadb_db_options options = HADB_DB_OPTIONS_INIT;
+    if (snprintf(text, sizeof text, "%s", spec) >= (int)sizeof text) {
+        return cli_usage(&cli_node, "--db '%s' is too long", spec);
+    }
+    char *engine = strchr(text, '=');
+    if (engine == NULL || engine[1] == '\0') {
+        return cli_usage(&cli_node, "--db '%s': write NAME=kv, with options behind commas", spec);
+    }
+    *engine++ = '\0';
+    char *save = NULL;
+    options.engine = strtok_r(engine, ",", &save);
+    for (char *part; (part = strtok_r(NULL, ",", &save)) != NULL;) {
+        int r = db_option(spec, part, &options);
+        if (r != 0) {
+            return r;
+        }
+    }
+    return hadb_db_open(node, text, &options, out, &err) == 0 ? 0 : cli_fail_error(&err);
+}
+
+static void on_event(void *arg, const struct hadb_node_event *event)
+{
+    (void)arg;
+    fprintf(stderr, "%s: %s\n", event->database, event->text);
+}
+
+static int serve(struct node_args *args)
+{
+    static struct hadb_db *databases[DATABASES_MAX];
+    struct hadb_error err = {0};
+    struct hadb_node *node = NULL;
+    sigset_t set;
+    sigemptyset(&set);
+    sigaddset(&set, SIGTERM);
+    sigaddset(&set, SIGINT);
+    sigprocmask(SIG_BLOCK, &set, NULL); /* before any thread starts; taken by sigwait below */
+    signal(SIGPIPE, SIG_IGN);
+    if (hadb_node_open(&args->options, &node, &err) != 0) {
+        return cli_fail_error(&err);
+    }
+    int r = 0;
+    size_t opened = 0;
+    for (; r == 0 && opened < args->databases_len; opened++) {
+        r = open_database(node, args->databases[opened], &databases[opened]);
+    }
+    if (r == 0) {
+        printf("ready %s %s pid %ld\n", hadb_node_name(node), hadb_node_address(node),
+               (long)getpid());
+        fflush(stdout);
+        int signal_number = 0;
+        sigwait(&set, &signal_number);
+        fprintf(stderr, "hadb: %s: closing, at most %u ms\n", strsignal(signal_number),
+                args->shutdown_ms);
+        sigprocmask(SIG_UNBLOCK, &set, NULL); /* a second signal ends it at once */
+    }
+    hadb_node_close(node, args->shutdown_ms);
+    return r;
+}
+
+static int run_node(int argc, char **argv)
+{
+    struct node_args args = {.options = HADB_NODE_OPTIONS_INIT, .shutdown_ms = SHUTDOWN_MS_DEFAULT};
+    char token[HADB_TOKEN_BYTES_MAX + 2] = "";
+    args.env = *hadb_env_host();
+    args.env.log_level = HADB_LOG_INFO;
+    int r = parse(argc, argv, &args);
+    if (r == 0 && args.help) {
+        return cli_help(&cli_node);
+    }
+    r = r != 0 ? r : read_token(&args, token, sizeof token);
+    args.options.env = &args.env;
+    args.options.on_event = on_event;
+    r = r != 0 ? r : serve(&args);
+    explicit_bzero(token, sizeof token);
+    return r;
+}
+
+const struct cli_command cli_node = {
+    .name = "node",
+    .usage = "--name N --data DIR --store URL --lease URL --db NAME=kv[,ack=durable]… [options]",
+    .summary = "run a node of the cluster in the foreground",
+    .help =
+        "Prints 'ready NAME ADDR:PORT pid N' once it answers. SIGTERM hands over what it leads and "
+        "ends.\n\n"
+        "  --name N            name of this node, unique in the cluster\n"
+        "  --data DIR          its folder, made if missing; one process at a time\n"
+        "  --store URL         where histories live: file:///dir, mem:\n"
+        "  --lease URL         where nodes say that they live: file:///dir, mem:\n"
+        "  --listen ADDR:PORT  default 127.0.0.1:4280; port 0 picks one (also written to "
+        "DIR/node.addr)\n"
+        "  --advertise A:P     address for the other nodes; required if --listen is a wildcard\n"
+        "  --db NAME=ENGINE[,OPTION…]   may be repeated; engines kv and memory; options:\n"
+        "                      ack=async|local|durable|both, snapshot-slots=N, sync-ms=N, "
+        "no-snapshots,\n"
+        "                      no-fast-suspicion\n"
+        "  --ttl-ms N          a silent node is replaced after this (default 5000)\n"
+        "  --token-file FILE   bearer token of nodes and clients (or HADB_TOKEN_FILE); required "
+        "beyond loopback\n"
+        "  --window N          log slots in flight per database, 1 to 8 (default 2)\n"
+        "  --workers N         threads for blocking calls, 1 to 8 (default 4)\n"
+        "  --shutdown-ms N     longest time for an orderly end (default 5000)\n"
+        "  --never-lead        follow only\n"
+        "  --verbose           log details\n",
+    .run = run_node,
+};

@@ -1,0 +1,217 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * hadb restore, verify, inspect: what storage alone tells, without any node.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cli/cli.h"
+#include "hadb/changeset.h"
+#include "hadb/restore.h"
+
+enum { OPT_STORE = CLI_OPT_OWN, OPT_OUTPUT, OPT_TO };
+
+struct store_args {
+    const char *store, *database, *output, *to;
+    bool json, help;
+};
+
+static int parse(const struct cli_command *command, int argc, char **argv, struct store_args *args)
+{
+    static const struct option options[] = {
+        {"store", required_argument, NULL, OPT_STORE},
+        {"output", required_argument, NULL, OPT_OUTPUT},
+        {"to", required_argument, NULL, OPT_TO},
+        {"db", required_argument, NULL, CLI_OPT_DB},
+        {"json", no_argument, NULL, CLI_OPT_JSON},
+        {"help", no_argument, NULL, CLI_OPT_HELP},
+        {0},
+    };
+    int option;
+    while ((option = getopt_long(argc, argv, "", options, NULL)) != -1) {
+        switch (option) {
+        case OPT_STORE:
+            args->store = optarg;
+            break;
+        case OPT_OUTPUT:
+            args->output = optarg;
+            break;
+        case OPT_TO:
+            args->to = optarg;
+            break;
+        case CLI_OPT_DB:
+            args->database = optarg;
+            break;
+        case CLI_OPT_JSON:
+            args->json = true;
+            break;
+        case CLI_OPT_HELP:
+            args->help = true;
+            return 0;
+        default:
+            return cli_usage(command, NULL);
+        }
+    }
+    if (optind < argc) {
+        return cli_usage(command, "'%s' is one argument too many", argv[optind]);
+    }
+    args->database = args->database ? args->database : getenv("HADB_DB");
+    if (args->store == NULL || args->database == NULL) {
+        return cli_usage(command, "needs --store URL and --db NAME");
+    }
+    if (args->to != NULL && strcmp(args->to, "latest") != 0) {
+        return cli_usage(command, "--to '%s': this release restores 'latest' only", args->to);
+    }
+    if (command == &cli_restore && args->output == NULL) {
+        return cli_usage(command, "needs --output FOLDER, which must be new");
+    }
+    return 0;
+}
+
+static void on_progress(void *arg, const struct hadb_restore_progress *progress)
+{
+    cli_progress_show(arg, progress->txid, progress->stage);
+}
+
+static void hex(const struct hadb_hash *hash, char out[65])
+{
+    for (int i = 0; i < 32; i++) {
+        snprintf(out + 2 * i, 3, "%02x", hash->b[i]);
+    }
+}
+
+static int print_result(const struct store_args *args, const char *verb,
+                        const struct hadb_restore_result *result, double took_s)
+{
+    char chain[65];
+    char digest[65];
+    hex(&result->pos.hash, chain);
+    hex(&result->digest, digest);
+    if (args->json) {
+        return cli_print_json(json_pack(
+            "{s:s, s:I, s:I, s:I, s:s, s:I, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:f}", "database",
+            args->database, "term", (json_int_t)result->pos.term, "slot",
+            (json_int_t)result->pos.slot, "txid", (json_int_t)result->pos.txid, "chain_hash", chain,
+            "keys", (json_int_t)result->keys, "digest", digest, "snapshot_slot",
+            (json_int_t)result->snapshot_slot, "snapshots", (json_int_t)result->snapshots,
+            "entries", (json_int_t)result->entries, "seals", (json_int_t)result->seals,
+            "transactions", (json_int_t)result->transactions, "bytes", (json_int_t)result->bytes,
+            "seconds", took_s));
+    }
+    printf("%s %s: transaction %llu (term %llu, slot %llu), %llu keys\n", verb, args->database,
+           (unsigned long long)result->pos.txid, (unsigned long long)result->pos.term,
+           (unsigned long long)result->pos.slot, (unsigned long long)result->keys);
+    printf("  read      %llu snapshots, %llu log entries, %llu seals, %llu bytes in %.2f s\n",
+           (unsigned long long)result->snapshots, (unsigned long long)result->entries,
+           (unsigned long long)result->seals, (unsigned long long)result->bytes, took_s);
+    printf("  verified  every object's hash and the chain up to %s\n", chain);
+    printf("  digest    %s\n", digest);
+    return CLI_OK;
+}
+
+static int run_store(const struct cli_command *command, int argc, char **argv, const char *verb,
+                     int (*work)(struct hadb_storage *, const struct hadb_restore_options *,
+                                 struct hadb_restore_result *, struct hadb_error *))
+{
+    struct store_args args = {0};
+    int r = parse(command, argc, argv, &args);
+    if (r != 0 || args.help) {
+        return args.help ? cli_help(command) : r;
+    }
+    struct hadb_error err = {0};
+    struct hadb_storage storage = {0};
+    if (hadb_storage_open(args.store, NULL, &storage, &err) != 0) {
+        return cli_fail_error(&err);
+    }
+    struct cli_progress progress;
+    cli_progress_start(&progress, verb, 0);
+    struct hadb_restore_options options = HADB_RESTORE_OPTIONS_INIT;
+    options.database = args.database;
+    options.output = args.output;
+    options.on_progress = on_progress;
+    options.progress_arg = &progress;
+    struct hadb_restore_result result;
+    double started_s = cli_now_s();
+    r = work(&storage, &options, &result, &err);
+    cli_progress_end(&progress);
+    hadb_storage_close(&storage);
+    return r != 0 ? cli_fail_error(&err)
+                  : print_result(&args, verb, &result, cli_now_s() - started_s);
+}
+
+static int run_restore(int argc, char **argv)
+{
+    return run_store(&cli_restore, argc, argv, "restored", hadb_restore);
+}
+
+static int run_verify(int argc, char **argv)
+{
+    return run_store(&cli_verify, argc, argv, "verified", hadb_verify);
+}
+
+static int run_inspect(int argc, char **argv)
+{
+    static const struct option options[] = {
+        {"json", no_argument, NULL, CLI_OPT_JSON}, {"help", no_argument, NULL, CLI_OPT_HELP}, {0}};
+    bool json = false;
+    int option;
+    while ((option = getopt_long(argc, argv, "", options, NULL)) != -1) {
+        if (option == CLI_OPT_HELP) {
+            return cli_help(&cli_inspect);
+        }
+        if (option != CLI_OPT_JSON) {
+            return cli_usage(&cli_inspect, NULL);
+        }
+        json = true;
+    }
+    if (optind + 1 != argc) {
+        return cli_usage(&cli_inspect, optind == argc ? "which file?" : "one file at a time");
+    }
+    struct hadb_error err = {0};
+    struct hadb_buf text = {0};
+    int r = hadb_inspect_file(argv[optind], json, &text, &err);
+    if (r == HADB_ABSENT) {
+        r = cli_fail(CLI_ABSENT, "%s: no such file", argv[optind]);
+    } else if (r != 0) {
+        r = cli_fail_error(&err);
+    } else if (fwrite(text.data, 1, text.len, stdout) != text.len || fflush(stdout) != 0) {
+        r = cli_fail(CLI_FAILED, "cannot write the output: %s", strerror(errno));
+    }
+    hadb_buf_deinit(&text);
+    return r;
+}
+
+#define STORE_HELP                                                 \
+    "  --store URL         where the history lies (file:///dir)\n" \
+    "  --db NAME           database (or HADB_DB)\n"
+
+const struct cli_command cli_restore = {
+    .name = "restore",
+    .usage = "--store URL --db NAME --output FOLDER",
+    .summary = "rebuild a database from storage into a new folder",
+    .help = "Reads the newest snapshot and the log behind it, verifies every hash, and makes "
+            "FOLDER appear\n"
+            "whole at the very end. `hadb scan --dir FOLDER` reads it.\n\n" STORE_HELP
+            "  --output FOLDER     must not exist, or be empty\n"
+            "  --to latest         the point in time; this release knows the latest one\n"
+            "  --json              one JSON object on stdout\n",
+    .run = run_restore,
+};
+const struct cli_command cli_verify = {
+    .name = "verify",
+    .usage = "--store URL --db NAME",
+    .summary = "read a whole history and check every hash and link",
+    .help =
+        "Exit code 7 and the name of the object if something is missing or damaged. Needs memory "
+        "for one\n"
+        "copy of the database.\n\n" STORE_HELP "  --json              one JSON object on stdout\n",
+    .run = run_verify,
+};
+const struct cli_command cli_inspect = {
+    .name = "inspect",
+    .usage = "[--json] FILE",
+    .summary = "describe one stored object (.hadbj): header, hashes, contents",
+    .help = "  --json              one JSON object on stdout\n",
+    .run = run_inspect,
+};
