@@ -202,6 +202,7 @@ static int lock_key(struct file_leases *l, const struct hadb_call *call, const c
         hadb_sleep_ms(1 + dice % 4, call);
         r = hadb__lease_write_check(l->env, call, err);
         if (r) {
+            r = hadb_wrap(err, r, "lease %.100s is locked by another writer", key);
             break;
         }
     }
@@ -476,7 +477,7 @@ int hadb__lease_file_open(const struct hadb_url *url, const struct hadb_env *env
     }
     if (r < 0) {
         file_close(l);
-        return hadb_wrap(err, r, "lease");
+        return hadb_wrap(err, r, "lease folder %s", url->path);
     }
     *out = (struct hadb_lease){.ops = &file_ops, .self = l};
     return 0;

@@ -402,6 +402,7 @@ static int lock_key(struct hadb__local *l, const struct hadb_call *call, const c
         hadb_sleep_ms(1 + dice % 4, call);
         r = hadb__write_check(l->env, call, err);
         if (r) {
+            r = hadb_wrap(err, r, "lock file %s is held by another writer", path);
             break;
         }
     }
@@ -700,7 +701,7 @@ int hadb__storage_local_open(const struct hadb_url *url, const struct hadb_env *
     r = look(l, err);
     if (r) {
         local_close(l);
-        return hadb_wrap(err, r, "storage");
+        return hadb_wrap(err, r, "storage folder %s", url->path);
     }
     *out = (struct hadb_storage){.ops = &local_ops, .self = l};
     return 0;
