@@ -280,11 +280,12 @@ static int reserve_body(struct hadb_http_exchange *x, size_t len)
 static enum MHD_Result on_body(struct hadb_http_exchange *x, const char *data, size_t len)
 {
     struct hadb_http_server *server = x->server;
+    size_t need = x->body.len + len;
     x->body_received += len;
     if (!x->refused) {
         if (len > server->body_bytes_max - x->body.len) {
             refuse(x, 413, HADB_ETOOBIG, "the body is larger than this server takes");
-        } else if (len > bodies_left(server)) {
+        } else if (need > x->body.cap && need - x->body.cap > bodies_left(server)) {
             refuse(x, 503, HADB_EBUSY, "too many large requests at once: try again later");
         } else if (reserve_body(x, len) != 0 || hadb_buf_append(&x->body, data, len) != 0) {
             refuse(x, 503, HADB_ENOMEM, "out of memory: try again later");

@@ -33,7 +33,7 @@
 #define CONNECTIONS_DEFAULT 1024u
 #define IDLE_DEFAULT_S 60u
 #define BACKLOG_MAX 1024
-#define SWEEP_EVERY_MS 5000u
+#define SWEEP_EVERY_MS_MAX 5000u
 #define BODY_BYTES_PER_MS_MIN 16u
 #define EVENTS_MAX 64
 #define FLUSH_ROUNDS_MAX 4 /* at stop */
@@ -115,6 +115,11 @@ static void on_watch_ready(uv_poll_t *poll, int status, int events)
 
 /* ---- connections ---- */
 
+static uint64_t sweep_every_ms(const struct hadb_http_server *server)
+{
+    return HADB_MIN(server->idle_timeout_ms, (uint64_t)SWEEP_EVERY_MS_MAX);
+}
+
 static void sweep(void *arg)
 {
     struct hadb_http_server *server = arg;
@@ -134,7 +139,7 @@ static void sweep(void *arg)
         }
     }
     if (server->conns) {
-        hadb_timer_start(&server->sweep, now + SWEEP_EVERY_MS);
+        hadb_timer_start(&server->sweep, now + sweep_every_ms(server));
     }
 }
 
@@ -161,7 +166,7 @@ static void conn_opened(struct hadb_http_server *server, struct MHD_Connection *
     server->conns = conn;
     *socket_context = conn;
     if (!hadb_timer_active(&server->sweep)) {
-        hadb_timer_start(&server->sweep, conn->since_ms + SWEEP_EVERY_MS);
+        hadb_timer_start(&server->sweep, conn->since_ms + sweep_every_ms(server));
     }
 }
 
@@ -223,6 +228,7 @@ static void conn_closed(struct hadb_http_server *server, void **socket_context)
         conn->next->prev = conn->prev;
     }
     hadb_free(conn);
+    hadb__http_kick(server); /* at the connection limit only another run accepts again */
 }
 
 static void on_connection(void *cls, struct MHD_Connection *mhd, void **socket_context,

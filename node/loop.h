@@ -18,8 +18,8 @@ int hadb_loop_start(const struct hadb_env *env, struct hadb_loop **out, struct h
 /*
  * Runs what was posted so far, closes the loop, joins the thread and frees @loop. Whoever owns
  * something on the loop (server, client, pool, timers) has stopped it before. Waits until
- * @deadline_ms at most: HADB_ETIMEDOUT when a posted function blocks or a handle was left open;
- * then the loop's memory stays with its thread and must not be used any more. NULL is fine.
+ * @deadline_ms at most: HADB_ETIMEDOUT when a posted function blocks or a handle was left open; the
+ * loop then still exists, refuses posts, and stop may be tried again. NULL is fine.
  * Any thread but the loop's.
  */
 int hadb_loop_stop(struct hadb_loop *loop, uint64_t deadline_ms, struct hadb_error *err);
