@@ -83,6 +83,11 @@ static const char *snapshots_fault(const struct hadb_manifest *manifest)
         if (condemned) {
             return "a snapshot that is condemned";
         }
+        for (size_t j = 0; j < i; j++) { /* at most half a million short comparisons */
+            if (strcmp(manifest->snapshots[j].name, manifest->snapshots[i].name) == 0) {
+                return "two snapshots of one name";
+            }
+        }
     }
     return NULL;
 }

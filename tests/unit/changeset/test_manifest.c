@@ -169,6 +169,23 @@ static void manifest__notices_every_truncation(void **state)
     hadb_buf_deinit(&bytes);
 }
 
+static void manifest__with_two_snapshots_of_one_name_is_corrupt(void **state)
+{
+    (void)state;
+    struct hadb_manifest manifest;
+    struct hadb_buf bytes = {0};
+    sample_manifest(&manifest);
+    const size_t name = HADB_MANIFEST_HEADER_BYTES + 8 + HADB_MANIFEST_SNAPSHOT_BYTES;
+    const size_t next = name + 49 + HADB_MANIFEST_SNAPSHOT_BYTES;
+    assert_int_equal(hadb_manifest_encode(&manifest, &bytes, NULL), 0);
+    memcpy(bytes.data + next, bytes.data + name, 49);
+    assert_int_equal(doctored(next, bytes.data + name, 49), HADB_ECORRUPT);
+    memcpy(manifest.snapshots[1].name, manifest.snapshots[0].name, 50);
+    assert_int_equal(hadb_manifest_encode(&manifest, &bytes, NULL), HADB_EINVAL);
+    hadb_buf_deinit(&bytes);
+    hadb_manifest_deinit(&manifest);
+}
+
 static void manifest__with_a_condemned_snapshot_is_refused(void **state)
 {
     (void)state;
@@ -376,6 +393,7 @@ int main(void)
         cmocka_unit_test(manifest__with_a_section_it_must_understand_is_a_version_error),
         cmocka_unit_test(manifest__with_broken_invariants_is_corrupt),
         cmocka_unit_test(manifest__notices_every_truncation),
+        cmocka_unit_test(manifest__with_two_snapshots_of_one_name_is_corrupt),
         cmocka_unit_test(manifest__with_a_condemned_snapshot_is_refused),
         cmocka_unit_test(manifest__with_every_list_full_still_fits),
         cmocka_unit_test(manifest__over_a_limit_is_corrupt),
