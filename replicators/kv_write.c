@@ -161,17 +161,21 @@ static void group_fail(struct group *group, size_t len, int code, const struct h
     }
 }
 
-/* Could requests that wait have touched @key, or used @id? Judged generously. */
+/* Does request @i have a transaction that waits? */
+static bool waits(const struct group *group, size_t i)
+{
+    const struct hadb_response *response = &group->responses[i];
+    return response->code >= 0 && response->state_txid > group->applied_txid;
+}
+
+/* Do transactions that wait touch @key? When there are many: perhaps. */
 static bool waiting_touches(const struct group *group, struct hadb_slice key)
 {
     if (group->ops_waiting > SEARCH_OPS_MAX) {
         return true;
     }
     for (size_t i = group->waiting; i < group->at; i++) {
-        if (group->responses[i].code < 0) {
-            continue; /* perhaps malformed: not to be looked into; it wrote nothing */
-        }
-        size_t len = hadb__kv_ops_len(group->requests[i]);
+        size_t len = waits(group, i) ? hadb__kv_ops_len(group->requests[i]) : 0;
         for (size_t k = 0; k < len; k++) {
             if (hadb_slice_eq(hadb__kv_op(group->requests[i], k).key, key)) {
                 return true;
@@ -184,7 +188,7 @@ static bool waiting_touches(const struct group *group, struct hadb_slice key)
 static bool waiting_has_id(const struct group *group, const struct hadb_id *id)
 {
     for (size_t i = group->waiting; i < group->at; i++) {
-        if (hadb_id_eq(&group->requests[i]->id, id)) {
+        if (waits(group, i) && hadb_id_eq(&group->requests[i]->id, id)) {
             return true;
         }
     }
@@ -215,6 +219,34 @@ static int current_version(struct group *group, struct hadb_slice key, struct ha
 
 enum judgement { RUN, ANSWERED }; /* ANSWERED: the response is complete */
 
+/* Turns the stored result into the answer. @version is that of the record. */
+static int read_result(const struct hadb_buf *record, uint64_t digest, struct hadb_version version,
+                       struct hadb_response *response, struct hadb_error *err)
+{
+    if (record->len < HADB_RESULT_BYTES || record->data[0] == 0) {
+        return hadb_fail(err, HADB_ECORRUPT, "a stored result has %zu bytes", record->len);
+    }
+    if (record->data[0] != HADB__RESULT_VERSION) {
+        return hadb_fail(err, HADB_EVERSION, "a stored result is of version %u", record->data[0]);
+    }
+    if (hadb_get_u64(record->data + HADB__RESULT_DIGEST_AT) != digest) {
+        return hadb_fail(err, HADB_EINVAL, "the request id was used for another request");
+    }
+    uint32_t outcome = hadb_get_u32(record->data + HADB__RESULT_OUTCOME_AT);
+    if (outcome != 0 && (outcome != HADB_NOT_MET || record->len != HADB_RESULT_REFUSED_BYTES)) {
+        return hadb_fail(err, HADB_ECORRUPT, "a stored result has outcome %" PRIu32, outcome);
+    }
+    response->deduplicated = true;
+    response->version = version;
+    if (outcome == HADB_NOT_MET) {
+        response->code = HADB_NOT_MET;
+        response->version.term = hadb_get_u64(record->data + HADB__RESULT_TERM_AT);
+        response->version.txid = hadb_get_u64(record->data + HADB__RESULT_TXID_AT);
+        response->failed_op = (size_t)hadb_get_u64(record->data + HADB__RESULT_OP_AT);
+    }
+    return 0;
+}
+
 /* A stored result answers; otherwise the id must be inside the window. */
 static int judge_id(struct group *group, const struct hadb_request *request, uint64_t digest,
                     struct hadb_response *response, enum judgement *out, struct hadb_error *err)
@@ -228,23 +260,10 @@ static int judge_id(struct group *group, const struct hadb_request *request, uin
         return r;
     }
     if (r == 0) {
-        const struct hadb_buf *record = &group->record;
-        if (record->len < HADB_RESULT_BYTES || record->data[0] == 0) {
-            return hadb_fail(err, HADB_ECORRUPT, "a stored result has %zu bytes", record->len);
-        }
-        if (record->data[0] != HADB__RESULT_VERSION) {
-            return hadb_fail(err, HADB_EVERSION, "a stored result is of version %u",
-                             record->data[0]);
-        }
         response->state_txid = version.txid;
-        if (hadb_get_u64(record->data + HADB__RESULT_DIGEST_AT) != digest) {
-            return hadb_fail(err, HADB_EINVAL, "the request id was used for another request");
-        }
-        response->deduplicated = true;
-        response->version = version;
-        response->code = (int32_t)hadb_get_u32(record->data + HADB__RESULT_OUTCOME_AT);
+        r = read_result(&group->record, digest, version, response, err);
         *out = ANSWERED;
-        return 0;
+        return r;
     }
     int64_t time = hadb_id_v7_unix_ms(&request->id);
     if (time < group->horizon.oldest_unix_ms) {
@@ -262,12 +281,10 @@ static int judge_id(struct group *group, const struct hadb_request *request, uin
     return 0;
 }
 
-/* All conditions, on the state before the request. */
+/* All conditions, on the state before the request. 0 with response->code set. */
 static int judge_conditions(struct group *group, const struct hadb_request *request,
-                            struct hadb_response *response, enum judgement *out,
-                            struct hadb_error *err)
+                            struct hadb_response *response, struct hadb_error *err)
 {
-    *out = RUN;
     size_t len = hadb__kv_ops_len(request);
     for (size_t i = 0; i < len; i++) {
         struct hadb_kv_op op = hadb__kv_op(request, i);
@@ -287,7 +304,6 @@ static int judge_conditions(struct group *group, const struct hadb_request *requ
             response->version = version;
             response->failed_op = i;
             response->state_txid = group->applied_txid;
-            *out = ANSWERED;
             return 0;
         }
     }
@@ -383,6 +399,26 @@ static int add_leaving(struct group *group, struct horizon *horizon, size_t *ops
     return 0;
 }
 
+/* The result as it will answer a retry; returns its length. */
+static size_t make_result(const struct hadb_request *request, uint64_t digest,
+                          const struct hadb_response *response,
+                          uint8_t out[HADB_RESULT_REFUSED_BYTES])
+{
+    memset(out, 0, HADB_RESULT_REFUSED_BYTES);
+    out[0] = HADB__RESULT_VERSION;
+    out[HADB__RESULT_TYPE_AT] = (uint8_t)request->type;
+    hadb_put_u32(out + HADB__RESULT_OUTCOME_AT, (uint32_t)response->code);
+    hadb_put_u64(out + HADB__RESULT_DIGEST_AT, digest);
+    if (response->code == 0) {
+        return HADB_RESULT_BYTES;
+    }
+    hadb_put_u64(out + HADB__RESULT_TERM_AT, response->version.term);
+    hadb_put_u64(out + HADB__RESULT_TXID_AT, response->version.txid);
+    hadb_put_u64(out + HADB__RESULT_OP_AT, response->failed_op);
+    return HADB_RESULT_REFUSED_BYTES;
+}
+
+/* One transaction: the effects, unless a condition refuses them, and the result. */
 static int write_request(struct group *group, const struct hadb_request *request, uint64_t digest,
                          struct hadb_response *response, struct hadb_error *err)
 {
@@ -390,14 +426,13 @@ static int write_request(struct group *group, const struct hadb_request *request
     if (reserve(group, request) != 0) {
         return hadb_fail_nomem(err);
     }
-    size_t len = add_user_ops(group, request);
-    uint8_t result[HADB_RESULT_BYTES] = {HADB__RESULT_VERSION};
-    result[HADB__RESULT_TYPE_AT] = (uint8_t)request->type;
-    hadb_put_u64(result + HADB__RESULT_DIGEST_AT, digest);
+    size_t len = response->code == 0 ? add_user_ops(group, request) : 0;
+    uint8_t result[HADB_RESULT_REFUSED_BYTES];
+    size_t result_len = make_result(request, digest, response, result);
     group->ops[len++] = (struct hadb_op){
         .type = HADB_OP_PUT,
         .key = spaced(group, HADB_SPACE_RESULT, hadb_slice(request->id.b, 16)),
-        .value = hadb_slice(result, sizeof(result)),
+        .value = hadb_slice(result, result_len),
     };
     struct horizon horizon = group->horizon;
     horizon.results++;
@@ -421,8 +456,10 @@ static int write_request(struct group *group, const struct hadb_request *request
     }
     group->horizon = horizon;
     group->last_txid = version.txid;
-    group->ops_waiting += len;
-    response->version = version;
+    group->ops_waiting += hadb__kv_ops_len(request);
+    if (response->code == 0) {
+        response->version = version;
+    }
     response->state_txid = version.txid;
     return 0;
 }
@@ -437,8 +474,8 @@ static int run_request(struct group *group, const struct hadb_request *request,
     if (r != 0 || judgement == ANSWERED) {
         return r;
     }
-    r = judge_conditions(group, request, response, &judgement, err);
-    if (r != 0 || judgement == ANSWERED) {
+    r = judge_conditions(group, request, response, err);
+    if (r != 0 || (response->code == HADB_NOT_MET && !request->repeated)) {
         return r;
     }
     return write_request(group, request, digest, response, err);

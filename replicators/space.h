@@ -7,8 +7,11 @@
  *              2  2  zero                         8  8  oldest request time that is accepted, Unix ms
  *              4  4  outcome, 0 = done           16  8  number of results kept
  *              8  8  digest of the request
+ *             16 16  HADB_NOT_MET only: version }
+ *             32  8  that the key had, index of }
+ *                    the operation              }
  *
- * The version of an 'r' key is the version that the request gave to what it wrote.
+ * Outcomes are 0 and HADB_NOT_MET. The version of an 'r' key is the version that the request gave to what it wrote.
  */
 #ifndef HADB_REPLICATORS_SPACE_H
 #define HADB_REPLICATORS_SPACE_H
@@ -26,10 +29,14 @@ enum {
     HADB__RESULT_TYPE_AT = 1,
     HADB__RESULT_OUTCOME_AT = 4,
     HADB__RESULT_DIGEST_AT = 8,
+    HADB__RESULT_TERM_AT = 16,
+    HADB__RESULT_TXID_AT = 24,
+    HADB__RESULT_OP_AT = 32,
     HADB__HORIZON_TIME_AT = 8,
     HADB__HORIZON_LEN_AT = 16,
 };
 static_assert(HADB__RESULT_DIGEST_AT + 8 == HADB_RESULT_BYTES, "result record");
+static_assert(HADB__RESULT_OP_AT + 8 == HADB_RESULT_REFUSED_BYTES, "record of a refusal");
 static_assert(HADB__HORIZON_LEN_AT + 8 == HADB__HORIZON_BYTES, "horizon record");
 static_assert(HADB_KEY_BYTES_MAX + 1 <= HADB_ENGINE_KEY_BYTES_MAX, "room for the space byte");
 

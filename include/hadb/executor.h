@@ -7,7 +7,7 @@
  * runs twice. Key spaces inside the engine, one byte before each key:
  *
  *   'k' + user key           user data
- *   'r' + request id (16)    result of that request (HADB_RESULT_BYTES bytes)
+ *   'r' + request id (16)    result of that request (HADB_RESULT_BYTES, or HADB_RESULT_REFUSED_BYTES)
  *   'h'                      horizon: oldest request time that is accepted, and the number of results kept
  *
  * Results leave in the transactions of later requests (up to HADB_PRUNE_LEN_MAX each, oldest id first), once
@@ -25,14 +25,15 @@ HADB_BEGIN_DECLS
 #define HADB_SPACE_USER 'k'
 #define HADB_SPACE_RESULT 'r'
 #define HADB_SPACE_HORIZON 'h'
-#define HADB_RESULT_BYTES 16u /* one result record */
+#define HADB_RESULT_BYTES 16u         /* one result record … */
+#define HADB_RESULT_REFUSED_BYTES 40u /* … of a condition that did not hold */
 #define HADB_REQUEST_AGE_MS_MAX \
     600000 /* results are kept at least so long, unless there are too many */
 #define HADB_REQUEST_AHEAD_MS_MAX \
     600000 /* an id further ahead of the leader's wall clock is refused */
 #define HADB_REQUEST_IDS_MAX 1000000u
 #define HADB_PRUNE_LEN_MAX 4u
-#define HADB_GROUP_LEN_MAX 4096u /* requests of one execute_many call */
+#define HADB_GROUP_LEN_MAX 1024u /* requests of one execute_many call */
 #define HADB_GROUP_BYTES_MAX \
     (64u << 20) /* a group above it goes into the engine in several steps */
 
@@ -47,7 +48,11 @@ enum hadb_request_type {
 /** One request; everything is borrowed. Zero what the type does not use. */
 struct hadb_request {
     enum hadb_request_type type;
-    struct hadb_id id;              /* PUT, DELETE, BATCH: UUIDv7 */
+    struct hadb_id id; /* PUT, DELETE, BATCH: UUIDv7 */
+    /* PUT, DELETE, BATCH: an earlier copy of this request may still arrive (a retry; an id that the client
+     * chose). Then a condition that does not hold is recorded too, in a transaction of its own, lest
+     * that copy run later, when it does hold, after the client was told no. */
+    bool repeated;
     struct hadb_slice key;          /* PUT, DELETE, GET */
     struct hadb_slice value;        /* PUT */
     bool if_absent;                 /* PUT: only if there is no such key */
@@ -127,8 +132,8 @@ HADB_API bool hadb_executor_is_mutation(const struct hadb_executor *executor,
                                         const struct hadb_request *request);
 
 /**
- * Run one request. A mutation gets the next txid; when nothing is written (NOT_MET, a stored
- * answer, a refusal) none is used.
+ * Run one request. A mutation gets the next txid; when nothing is written (NOT_MET of a request that
+ * is not .repeated, a stored answer, a refusal) none is used.
  *
  * @context   required for mutations
  * @response  overwritten; also says what the return value says
