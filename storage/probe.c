@@ -23,6 +23,7 @@
 
 #define PROBE_SENDS_MAX 5u /* of one create whose outcome stays unknown */
 #define PROBE_CLEAN_MS 10000u
+#define PROBE_CLEAN_KEYS 32u
 #define PROBE_PREFIX_BYTES_MAX 512u
 
 void hadb__probe_key(const struct hadb__probe *p, const char *name, unsigned i,
@@ -65,16 +66,25 @@ int hadb__probe_same(struct hadb__probe *p, const char *key, struct hadb_slice b
     return 0;
 }
 
+/* Sends a create until its outcome is known. *sends: how often. */
+static int send_create(struct hadb__probe *p, const char *key, struct hadb_slice body,
+                       unsigned *sends, struct hadb_error *err)
+{
+    int r = 0;
+    *sends = 0;
+    do {
+        r = hadb_storage_create(p->storage, &p->call, key, body, NULL, err);
+        ++*sends;
+    } while (r == HADB_ETIMEDOUT && *sends < PROBE_SENDS_MAX &&
+             hadb_call_left_ms(p->env, &p->call) > 0);
+    return r;
+}
+
 int hadb__probe_create(struct hadb__probe *p, const char *key, struct hadb_slice body,
                        struct hadb_error *err)
 {
-    int r = 0;
     unsigned sends = 0;
-    do {
-        r = hadb_storage_create(p->storage, &p->call, key, body, NULL, err);
-        sends++;
-    } while (r == HADB_ETIMEDOUT && sends < PROBE_SENDS_MAX &&
-             hadb_call_left_ms(p->env, &p->call) > 0);
+    int r = send_create(p, key, body, &sends, err);
     if (r == HADB_EXISTS && sends > 1) { /* perhaps our own, from a send whose reply was lost */
         bool mine = false;
         int got = hadb__probe_same(p, key, body, &mine, NULL, err);
@@ -95,16 +105,17 @@ static int check_exists(struct hadb__probe *p, struct hadb_error *err)
     char key[PROBE_KEY_BYTES], first[PROBE_BODY_BYTES], second[PROBE_BODY_BYTES];
     struct hadb_slice mine = hadb__probe_body(p, first);
     bool same = false;
+    unsigned sends = 0;
     hadb__probe_key(p, "exists", 0, key);
     int r = hadb__probe_create(p, key, mine, err);
     if (r) {
         return r < 0 ? r : failed(p, HADB_PROBE_EXISTS, "a key nobody used was taken");
     }
-    r = hadb_storage_create(p->storage, &p->call, key, hadb__probe_body(p, second), NULL, err);
+    r = send_create(p, key, hadb__probe_body(p, second), &sends, err);
     if (r <= 0) {
         return r < 0 ? r : failed(p, HADB_PROBE_EXISTS, "a second create of one key was done");
     }
-    r = hadb_storage_create(p->storage, &p->call, key, mine, NULL, err);
+    r = send_create(p, key, mine, &sends, err);
     if (r <= 0) {
         return r < 0 ? r : failed(p, HADB_PROBE_EXISTS, "a create with equal bytes was done");
     }
@@ -338,38 +349,54 @@ static int run_checks(struct hadb__probe *p, struct hadb_error *err)
     return 0;
 }
 
-static void clean_some(struct hadb__probe *p, const char *name, unsigned len)
+struct batch {
+    char keys[PROBE_CLEAN_KEYS][PROBE_KEY_BYTES];
+    const char *names[PROBE_CLEAN_KEYS];
+    size_t len;
+};
+
+static int clean_batch(struct hadb__probe *p, struct batch *batch, struct hadb_error *err)
 {
     struct hadb_call call = hadb_call_within(p->env, PROBE_CLEAN_MS);
-    struct hadb_error cause = {0};
-    for (unsigned i = 0; i < len;) {
-        char keys[16][PROBE_KEY_BYTES];
-        const char *names[HADB_LEN(keys)];
-        size_t n = 0;
-        for (; n < HADB_LEN(keys) && i < len; n++, i++) {
-            hadb__probe_key(p, name, i, keys[n]);
-            names[n] = keys[n];
-        }
-        int r = hadb_storage_delete_many(p->storage, &call, names, n, &cause);
-        if (r) {
-            hadb_log(p->env, HADB_LOG_WARN, "storage", NULL, "left %s-%s-* behind: %s", p->base,
-                     name, cause.message);
-            return;
-        }
-    }
+    size_t len = batch->len;
+    batch->len = 0;
+    return hadb_storage_delete_many(p->storage, &call, batch->names, len, err);
 }
 
+/* Removes what the run wrote, in few requests. A store that refuses keeps it; the next run does not mind. */
 static void clean_up(struct hadb__probe *p)
 {
-    static const char *const singles[] = {"exists", "tag", "large", "equal", "delete"};
-    for (size_t i = 0; i < HADB_LEN(singles); i++) {
-        clean_some(p, singles[i], 1);
+    const struct {
+        const char *name;
+        unsigned len;
+    } written[] = {
+        {"exists", 1},
+        {"tag", 1},
+        {"large", 1},
+        {"equal", 1},
+        {"delete", 1},
+        {"ghost", 2},
+        {"race", p->options.keys},
+        {"swap", HADB_MAX(p->options.keys / 4, 1u)},
+        {"read", p->options.reads},
+        {"late", p->options.reads},
+    };
+    struct batch batch = {.len = 0};
+    struct hadb_error cause = {0};
+    int r = 0;
+    for (size_t i = 0; i < HADB_LEN(written); i++) {
+        for (unsigned k = 0; k < written[i].len && r == 0; k++) {
+            hadb__probe_key(p, written[i].name, k, batch.keys[batch.len]);
+            batch.names[batch.len] = batch.keys[batch.len];
+            batch.len++;
+            r = batch.len == PROBE_CLEAN_KEYS ? clean_batch(p, &batch, &cause) : 0;
+        }
     }
-    clean_some(p, "ghost", 2);
-    clean_some(p, "race", p->options.keys);
-    clean_some(p, "swap", HADB_MAX(p->options.keys / 4, 1u));
-    clean_some(p, "read", p->options.reads);
-    clean_some(p, "late", p->options.reads);
+    r = r == 0 ? clean_batch(p, &batch, &cause) : r;
+    if (r) {
+        hadb_log(p->env, HADB_LOG_WARN, "storage", NULL, "may have left %s-* behind: %s", p->base,
+                 cause.message);
+    }
 }
 
 static int fill_options(const struct hadb_probe_options *given, struct hadb_probe_options *out,
@@ -377,7 +404,7 @@ static int fill_options(const struct hadb_probe_options *given, struct hadb_prob
 {
     struct hadb_probe_options o = given ? *given : (struct hadb_probe_options){0};
     o.racers = o.racers ? o.racers : 8;
-    o.keys = o.keys ? o.keys : 4;
+    o.keys = o.keys ? o.keys : 3;
     o.reads = o.reads ? o.reads : 4;
     o.large_bytes = o.large_bytes ? o.large_bytes : 1u << 20;
     o.limit_ms = o.limit_ms ? o.limit_ms : 60000;
