@@ -46,7 +46,8 @@ static enum hadb_http_failure classify(const struct hadb_http_call *call)
     }
     switch (call->curl_code) {
     case CURLE_OK:
-        return HADB_HTTP_NO_FAILURE;
+        /* curl takes a connection that ends inside the headers for the end of an empty answer. */
+        return call->opened || call->on_checked ? HADB_HTTP_NO_FAILURE : HADB_HTTP_RESET;
     case CURLE_COULDNT_CONNECT:
         return call->os_errno == ECONNREFUSED ? HADB_HTTP_REFUSED : HADB_HTTP_UNREACHABLE;
     case CURLE_COULDNT_RESOLVE_HOST:
@@ -95,13 +96,16 @@ static const char *result_text(const struct hadb_http_call *call, enum hadb_http
         return "the answer is too big";
     default:
         if (call->expired) {
-            return "the deadline had passed before the start";
+            return "the deadline has passed";
         }
         if (call->idle_over) {
             return "nothing arrived for too long";
         }
         if (call->repeat_refused) {
             return "a kept connection broke after the request was sent";
+        }
+        if (call->curl_code == CURLE_OK) {
+            return "the connection broke inside the headers of the answer";
         }
         return call->text[0] ? call->text : curl_easy_strerror(call->curl_code);
     }
@@ -110,6 +114,7 @@ static const char *result_text(const struct hadb_http_call *call, enum hadb_http
 static void call_free(struct hadb_http_call *call)
 {
     struct hadb_http_client *client = call->client;
+    hadb_timer_deinit(&call->deadline);
     hadb_timer_deinit(&call->idle);
     if (call->easy && client->easies_len < HADB_HTTP_EASY_KEPT_MAX && !client->stopping) {
         curl_easy_reset(call->easy);
@@ -241,14 +246,22 @@ static size_t on_body(char *data, size_t size, size_t len, void *arg)
     return len;
 }
 
+static void on_deadline(void *arg)
+{
+    struct hadb_http_call *call = arg;
+    if (call->state != HADB_HTTP_CALL_ENDED) {
+        call->expired = true;
+        hadb__http_call_abort(call->client);
+    }
+}
+
 static void on_idle_over(void *arg)
 {
     struct hadb_http_call *call = arg;
-    if (call->state == HADB_HTTP_CALL_ENDED) {
-        return;
+    if (call->state != HADB_HTTP_CALL_ENDED) {
+        call->idle_over = true;
+        hadb__http_call_abort(call->client);
     }
-    call->idle_over = true;
-    hadb__http_call_abort(call->client);
 }
 
 /* ---- setting a call up ---- */
@@ -363,17 +376,21 @@ static int set_up(struct hadb_http_call *call, const struct hadb_http_call_optio
     curl_easy_setopt(easy, CURLOPT_HEADERDATA, call);
     curl_easy_setopt(easy, CURLOPT_WRITEFUNCTION, on_body);
     curl_easy_setopt(easy, CURLOPT_WRITEDATA, call);
-    curl_easy_setopt(easy, CURLOPT_TIMEOUT_MS, (long)left_ms); /* 0 = none */
     curl_easy_setopt(easy, CURLOPT_CONNECTTIMEOUT_MS,
                      (long)connect_ms(options->connect_timeout_ms, left_ms));
     if (curl_easy_setopt(easy, CURLOPT_URL, options->url) != CURLE_OK) {
         return hadb_fail_nomem(err); /* or absurdly long; copied by curl */
     }
-    if (options->idle_timeout_ms) {
-        call->idle_timeout_ms = options->idle_timeout_ms;
-        return hadb_timer_init(&call->idle, call->client->loop, on_idle_over, call, err);
+    struct hadb_loop *loop = call->client->loop;
+    if (options->deadline_ms) {
+        call->deadline_ms = options->deadline_ms;
+        r = hadb_timer_init(&call->deadline, loop, on_deadline, call, err);
     }
-    return 0;
+    if (r == 0 && options->idle_timeout_ms) {
+        call->idle_timeout_ms = options->idle_timeout_ms;
+        r = hadb_timer_init(&call->idle, loop, on_idle_over, call, err);
+    }
+    return r;
 }
 
 static struct hadb_http_call *call_new(struct hadb_http_client *client)

@@ -70,6 +70,7 @@ static void end_call(struct hadb_http_call *call)
     } else {
         list_remove(&client->queued, call);
     }
+    hadb_timer_stop(&call->deadline);
     hadb_timer_stop(&call->idle);
     call->state = HADB_HTTP_CALL_ENDED;
     list_push(&client->ended, call);
@@ -86,6 +87,9 @@ static void start_call(struct hadb_http_call *call)
     list_remove(&client->queued, call);
     call->state = HADB_HTTP_CALL_ACTIVE;
     list_push(&client->active, call);
+    if (call->deadline.loop) {
+        hadb_timer_start(&call->deadline, call->deadline_ms);
+    }
     if (call->idle.loop) {
         hadb_timer_start(&call->idle,
                          hadb_now_ms(hadb_loop_env(client->loop)) + call->idle_timeout_ms);
@@ -122,7 +126,7 @@ static void collect_cancels(struct hadb_http_client *client)
     client->cancels = false;
     for (struct hadb_http_call *call = client->active.head; call; call = next) {
         next = call->next;
-        if (call->canceled || call->idle_over) {
+        if (call->canceled || call->expired || call->idle_over) {
             end_call(call);
         }
     }

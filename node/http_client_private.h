@@ -30,7 +30,10 @@ struct hadb_http_call {
     void (*on_done)(void *arg, const struct hadb_http_result *result);
     void (*on_checked)(void *arg, enum hadb_http_failure failure); /* instead: a connect check */
     void *arg;
-    struct hadb_timer idle; /* initialised when idle_timeout_ms is set */
+    struct hadb_timer
+        deadline; /* ours, because curl's does not run while a call waits for a connection */
+    struct hadb_timer idle; /* either is initialised when it is wanted */
+    uint64_t deadline_ms;
     uint32_t idle_timeout_ms;
     size_t reply_bytes_max;
     struct hadb_buf body_copy;
@@ -41,7 +44,7 @@ struct hadb_http_call {
     bool sent;
     bool repeat_refused;
     bool canceled;
-    bool expired; /* the deadline had passed before the start */
+    bool expired; /* the deadline has passed */
     bool idle_over;
     bool too_big;
     bool no_memory;
