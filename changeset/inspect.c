@@ -10,7 +10,6 @@
  */
 #include <inttypes.h>
 #include <jansson.h>
-#include <stdlib.h>
 #include <time.h>
 
 #include "base/buf.h"
@@ -497,15 +496,17 @@ static int print_members(json_t *object, unsigned indent, struct hadb_buf *out)
     return 0;
 }
 
+static int print_chunk(const char *text, size_t len, void *arg)
+{
+    return hadb_buf_append(arg, text, len) == 0 ? 0 : -1;
+}
+
 static int print_json(const json_t *tree, struct hadb_buf *out)
 {
-    char *text = json_dumps(tree, JSON_COMPACT);
-    if (text == NULL) {
+    if (json_dump_callback(tree, print_chunk, out, JSON_COMPACT) != 0) {
         return HADB_ENOMEM;
     }
-    int r = hadb_buf_printf(out, "%s\n", text);
-    free(text);
-    return r;
+    return hadb_buf_append_str(out, "\n");
 }
 
 int hadb_inspect(struct hadb_slice stored, bool json, struct hadb_buf *out, struct hadb_error *err)

@@ -12,11 +12,11 @@
 #include "fuzz/input.h"
 
 #define FILE_BYTES_MAX (1u << 20)
-#define CUTS_MAX 512u
-#define FLIPS_MAX 1024u
+#define DAMAGED_INPUTS_MAX 40000u /* of one folder, about; shared by its files */
 
 struct run {
     const char *folder;
+    size_t share; /* damaged copies of one file of each sort */
     size_t files;
     size_t inputs;
 };
@@ -35,11 +35,11 @@ static void run_one(struct run *run, const uint8_t *data, size_t len)
 static void run_damaged(struct run *run, struct hadb_buf *bytes)
 {
     static const uint8_t edges[] = {0x00, 0x7f, 0x80, 0xff};
-    size_t cut_step = bytes->len / CUTS_MAX + 1;
+    size_t cut_step = bytes->len / run->share + 1;
     for (size_t len = 0; len < bytes->len; len += cut_step) {
         run_one(run, bytes->data, len);
     }
-    size_t flip_step = bytes->len * 8 / FLIPS_MAX + 1;
+    size_t flip_step = bytes->len * 8 / run->share + 1;
     for (size_t bit = 0; bit < bytes->len * 8; bit += flip_step) {
         bytes->data[bit / 8] ^= (uint8_t)(1u << bit % 8);
         run_one(run, bytes->data, bytes->len);
@@ -53,6 +53,14 @@ static void run_damaged(struct run *run, struct hadb_buf *bytes)
         }
         bytes->data[i] = before;
     }
+}
+
+static int count_file(void *arg, const char *name, bool is_dir)
+{
+    struct run *run = arg;
+    (void)name;
+    run->files += !is_dir;
+    return 0;
 }
 
 static int run_file(void *arg, const char *name, bool is_dir)
@@ -75,7 +83,6 @@ static int run_file(void *arg, const char *name, bool is_dir)
     run_one(run, bytes.data, bytes.len);
     run_damaged(run, &bytes);
     hadb_buf_deinit(&bytes);
-    run->files++;
     return 0;
 }
 
@@ -89,7 +96,11 @@ int main(int argc, char **argv)
     for (int i = 1; i < argc; i++) {
         struct run run = {.folder = argv[i]};
         struct hadb_error err = {0};
-        int r = hadb_fs_list(&fs, argv[i], run_file, &run, &err);
+        int r = hadb_fs_list(&fs, argv[i], count_file, &run, &err);
+        if (r == 0 && run.files != 0) {
+            run.share = DAMAGED_INPUTS_MAX / 6 / run.files + 1; /* cuts, flips, four edges */
+            r = hadb_fs_list(&fs, argv[i], run_file, &run, &err);
+        }
         if (r != 0 || run.files == 0) {
             fprintf(stderr, "%s: %s\n", argv[i], r < 0 ? err.message : "no corpus there");
             return 2;

@@ -56,7 +56,7 @@ echo "fuzzing $target for $seconds s"
 grep -E 'stat::number_of_executed_units|^#[0-9]+.*DONE' "$build/$target.log" || true
 
 if [ "${MERGE:-0}" = 1 ]; then
-    "$run" -merge=1 -max_len=2048 "$seeds" "$grown" >"$build/$target-merge.log" 2>&1 ||
+    "$run" -merge=1 -use_counters=0 -max_len=2048 "$seeds" "$grown" >"$build/$target-merge.log" 2>&1 ||
         fail "merging failed, see build-fuzz/$target-merge.log"
     echo "fuzz/corpus/$target: $(find "$seeds" -type f | wc -l) files"
 fi
