@@ -404,8 +404,8 @@ static int fill_options(const struct hadb_probe_options *given, struct hadb_prob
 {
     struct hadb_probe_options o = given ? *given : (struct hadb_probe_options){0};
     o.racers = o.racers ? o.racers : 8;
-    o.keys = o.keys ? o.keys : 3;
-    o.reads = o.reads ? o.reads : 4;
+    o.keys = o.keys ? o.keys : 2;
+    o.reads = o.reads ? o.reads : 2;
     o.large_bytes = o.large_bytes ? o.large_bytes : 1u << 20;
     o.limit_ms = o.limit_ms ? o.limit_ms : 60000;
     if (o.racers > HADB_PROBE_RACERS_MAX || o.keys > HADB_PROBE_KEYS_MAX ||

@@ -49,8 +49,8 @@ struct hadb_probe_result {
 /* Zero members mean the default, which suits a start: light, well under a second on a local folder. */
 struct hadb_probe_options {
     uint32_t racers;      /* 0 = 8; threads that create one key at once; up to 64 */
-    uint32_t keys;        /* 0 = 3; rounds of that race; up to 64 */
-    uint32_t reads;       /* 0 = 4; objects written here and read in another thread; up to 1000 */
+    uint32_t keys;        /* 0 = 2; rounds of that race; up to 64 */
+    uint32_t reads;       /* 0 = 2; objects written here and read in another thread; up to 1000 */
     uint32_t large_bytes; /* 0 = 1 MiB */
     uint32_t limit_ms;    /* 0 = 60000; for all of it */
     const struct hadb_cancel *cancel; /* may be NULL */

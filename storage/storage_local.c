@@ -71,13 +71,38 @@ static void folder_remember(struct hadb__local *l, const char *folder, bool dura
     hadb_mutex_unlock(&l->mu);
 }
 
+/*
+ * Makes the root durable in all folders above it, which may be as new as itself. One that we may enter but
+ * not read, or not write, cannot be synced, and is not one that anybody of ours has made.
+ */
+static int sync_above_root(struct hadb__local *l, struct hadb_error *err)
+{
+    char at[HADB_PATH_BYTES_MAX];
+    char above[HADB_PATH_BYTES_MAX];
+    memcpy(at, l->root, strlen(l->root) + 1);
+    while (strcmp(at, "/") != 0) {
+        struct hadb_error cause = {0};
+        hadb__local_parent(at, above);
+        int r = hadb_fs_sync_dir(l->fs, above, &cause);
+        if (r && r != HADB_EAUTH && cause.sys_errno != EROFS) {
+            return hadb__local_give(err, &cause, r);
+        }
+        memcpy(at, above, strlen(above) + 1);
+    }
+    return 0;
+}
+
 /* The root and its .tmp and .lock. Only a store that was never there is made. */
 static int ensure_root(struct hadb__local *l, struct hadb_error *err)
 {
     hadb_mutex_lock(&l->mu);
     bool seen = l->root_seen;
+    bool durable = l->root_durable;
     hadb_mutex_unlock(&l->mu);
     int r = seen ? 0 : hadb_fs_mkdir_all(l->fs, l->root, err);
+    if (r == 0 && !durable) {
+        r = sync_above_root(l, err);
+    }
     if (r == 0) {
         r = hadb_fs_mkdir(l->fs, l->temp_dir, err);
     }
@@ -91,6 +116,7 @@ static int ensure_root(struct hadb__local *l, struct hadb_error *err)
     if (r == 0) {
         hadb_mutex_lock(&l->mu);
         l->root_seen = true;
+        l->root_durable = true;
         hadb_mutex_unlock(&l->mu);
     }
     return r;

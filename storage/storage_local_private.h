@@ -16,6 +16,7 @@ struct hadb__local {
     char *lock_dir;             /* const after init; root/.lock */
     bool links_tell;            /* const after init; stat(2) sees the files that fs sees */
     struct hadb_mutex mu;
+    bool root_durable;                             /* mu; we have synced the folders above */
     bool root_seen;                                /* mu */
     struct hadb_id known[LOCAL_KNOWN_FOLDERS_MAX]; /* mu; hashes of folders, zero = free */
 };
