@@ -375,6 +375,9 @@ void hadb__http_on_completed(void *cls, struct MHD_Connection *mhd, void **con_c
     }
     *con_cls = NULL;
     if (x->conn) {
+        if (x->conn->hup) {
+            hadb__http_poke(x->conn);
+        }
         x->conn->exchange = NULL;
         x->conn->since_ms = hadb_now_ms(hadb_loop_env(x->server->loop));
         x->conn = NULL;

@@ -43,6 +43,13 @@ void hadb__http_kick(struct hadb_http_server *server)
     server->kicked = true;
 }
 
+/* The last bytes and the end of the stream may have come as one event; libmicrohttpd then stops reading
+ * before the end and never hears of it. This makes a fresh event; what was received stays readable. */
+void hadb__http_poke(struct hadb_http_conn *conn)
+{
+    shutdown(conn->fd, SHUT_RD);
+}
+
 /* ---- the loop ---- */
 
 static void arm_timer(struct hadb_http_server *server);
@@ -104,8 +111,10 @@ static void on_watch_ready(uv_poll_t *poll, int status, int events)
     for (int i = 0; i < n; i++) {
         struct hadb_http_conn *conn = ready[i].data.ptr;
         conn->hup = true;
-        if (conn->exchange) {
+        if (conn->exchange && conn->exchange->dispatched) {
             hadb__http_peer_gone(conn->exchange);
+        } else {
+            hadb__http_poke(conn);
         }
     }
     if (server->kicked) {

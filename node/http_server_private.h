@@ -91,6 +91,7 @@ struct hadb_http_server {
 
 /* http_server.c */
 void hadb__http_kick(struct hadb_http_server *server);
+void hadb__http_poke(struct hadb_http_conn *conn);
 
 /* http_exchange.c: callbacks of libmicrohttpd */
 void *hadb__http_on_uri(void *cls, const char *uri, struct MHD_Connection *mhd);
