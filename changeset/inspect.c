@@ -496,14 +496,23 @@ static int print_members(json_t *object, unsigned indent, struct hadb_buf *out)
     return 0;
 }
 
+/* jansson forgets about some of the failures of its callback, so they are kept here. */
+struct chunks {
+    struct hadb_buf *out;
+    bool failed;
+};
+
 static int print_chunk(const char *text, size_t len, void *arg)
 {
-    return hadb_buf_append(arg, text, len) == 0 ? 0 : -1;
+    struct chunks *chunks = arg;
+    chunks->failed = chunks->failed || hadb_buf_append(chunks->out, text, len) != 0;
+    return chunks->failed ? -1 : 0;
 }
 
 static int print_json(const json_t *tree, struct hadb_buf *out)
 {
-    if (json_dump_callback(tree, print_chunk, out, JSON_COMPACT) != 0) {
+    struct chunks chunks = {.out = out};
+    if (json_dump_callback(tree, print_chunk, &chunks, JSON_COMPACT) != 0 || chunks.failed) {
         return HADB_ENOMEM;
     }
     return hadb_buf_append_str(out, "\n");
