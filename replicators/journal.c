@@ -274,7 +274,7 @@ static int journal_apply(void *self, struct hadb_slice body, const struct hadb_p
     }
     struct hadb_engine_position position;
     hadb_engine_position(journal->engine, &position);
-    enum place place;
+    enum place place = PLACE_AHEAD;
     r = find_place(&position.mark, pos, &place, err);
     if (r != 0 || place == PLACE_COVERED) {
         return r;
@@ -292,7 +292,7 @@ static int journal_mark(void *self, const struct hadb_pos *pos, struct hadb_erro
     const struct hadb__journal *journal = self;
     struct hadb_engine_position position;
     hadb_engine_position(journal->engine, &position);
-    enum place place;
+    enum place place = PLACE_AHEAD;
     int r = find_place(&position.mark, pos, &place, err);
     if (r != 0 || place == PLACE_COVERED) {
         return r;

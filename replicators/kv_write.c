@@ -469,7 +469,7 @@ static int run_request(struct group *group, const struct hadb_request *request,
                        struct hadb_response *response, struct hadb_error *err)
 {
     uint64_t digest = hadb__kv_request_digest(group->kv->sha, request);
-    enum judgement judgement;
+    enum judgement judgement = RUN;
     int r = judge_id(group, request, digest, response, &judgement, err);
     if (r != 0 || judgement == ANSWERED) {
         return r;
