@@ -143,9 +143,7 @@ void hadb__seal_compared(struct hadb_step *s, const struct hadb_event *ev)
 
 void hadb__named_owner(struct hadb_step *s)
 {
-    struct hadb_core *core = s->core;
-    bool handed = core->pending.reason == HADB_SEAL_HANDOFF;
-    if (hadb__rule(core, handed ? HADB_RULE_HANDOFF_CHECK : HADB_RULE_BOUNDARY_CHECK)) {
+    if (hadb__rule(s->core, HADB_RULE_BOUNDARY_CHECK)) {
         hadb__main_start(s, HADB_PH_BOUNDARY);
     } else {
         hadb__own(s);

@@ -430,10 +430,8 @@ void hadb__follow_applied(struct hadb_step *s, const struct hadb_event *ev)
     action->flag = true;
     bool named =
         core->pending.kind == HADB_CORE_SEAL && hadb__same_owner(&core->owner, &core->self);
-    enum hadb_seal_reason reason = core->pending.reason;
     hadb__drop_pending(s);
     if (named && !core->config.never_lead) {
-        core->pending.reason = reason; /* the boundary check knows how we were named */
         hadb__named_owner(s);
     } else {
         go_idle(s, !core->stream_up || core->poke);
