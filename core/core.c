@@ -378,6 +378,9 @@ static void dispatch(struct hadb_step *s, const struct hadb_event *ev)
     case HADB_EV_DELETED:
         hadb__snap_deleted(s, ev);
         break;
+    case HADB_EV_LOCAL:
+        hadb__halt(s, HADB_HALT_LOCAL);
+        break;
     case HADB_EV_STOP:
         hadb__halt(s, HADB_HALT_STOPPED);
         break;

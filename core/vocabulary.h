@@ -150,6 +150,7 @@ enum hadb_event_type {
     HADB_EV_UPLOADED, /* answers UPLOAD: OK handle of a snapshot reference | FAILED */
     HADB_EV_CAS,      /* answers CAS_MANIFEST: OK | LOST | UNKNOWN | FAILED */
     HADB_EV_DELETED,  /* answers DELETE: OK | UNKNOWN */
+    HADB_EV_LOCAL,    /* a write to the local engine failed: it takes no more of them */
     HADB_EV_STOP,     /* orderly stop: answer what is known, then halt */
 };
 
