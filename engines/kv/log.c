@@ -276,8 +276,8 @@ static int roll(struct hadb__kv_log *log, struct hadb_error *err)
     struct hadb_error cause = {0};
     bool named = false;
     r = hadb__kv_log_add(log, active->number + 1, active->base + active->size, &named, &cause);
-    if (r < 0 && named) {
-        /* The next segment may be there already: going on in this one would fork the log. */
+    if (r < 0 && (named || (r != HADB_ENOSPC && r != HADB_ENOMEM))) {
+        /* If the next segment is there already, going on in this one would fork the log. */
         return poison(log, "start a new segment", &cause, err);
     }
     if (r < 0 && err) {
