@@ -37,7 +37,7 @@ struct hadb_object_list {
 
 /**
  * Methods of a backend. Keys are 1..1024 bytes of [A-Za-z0-9._/-], with no leading or trailing slash,
- * no "//" and no ".." part. All methods may block until call->deadline_ms and are safe from any
+ * no "//" and no part that starts with a dot. All methods may block until call->deadline_ms and are safe from any
  * thread; none runs on the event loop.
  *
  * Outcome rule for create and replace: 0, HADB_EXISTS or HADB_CAS_LOST are definite; HADB_ETIMEDOUT
@@ -83,7 +83,7 @@ struct hadb_storage {
 
 /**
  * Open a backend by URL: "mem:" (this process; "mem:NAME" shares one store among the opens of a name,
- * "?latency_ms=N" delays every request), "file:///dir" (created if missing).
+ * "?latency_ms=N" delays every request), "file:///dir" (created by the first write).
  *
  * @env       kept until close; NULL = hadb_env_host()
  * Returns    0
