@@ -153,7 +153,7 @@ static void linear__tells_random_good_histories_from_spoilt_ones(void **state)
         }
         assert_int_equal(lin_check(ops, len, STEPS), LIN_OK);
         ops[len++] = write_op(5000, 5001, 999999);
-        ops[len++] = read_op(5002, 5003, value);
+        ops[len++] = read_op(5002, 5003, 55);
         assert_int_equal(lin_check(ops, len, STEPS), LIN_VIOLATED);
     }
 }
