@@ -1,0 +1,25 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
+# Runs one benchmark from a release build in build-release/, which it makes or brings up to date first.
+# Usage: scripts/bench.sh NAME [--json] [options]; without NAME it lists the benchmarks. See bench/README.md.
+# With --json one JSON object comes last on stdout; everything else goes to stderr.
+set -euo pipefail
+. "$(dirname "$0")/lib.sh"
+cd "$root"
+
+# shellcheck disable=SC2086
+install_packages $packages_build
+case " $* " in
+*" vanish "* | *"=vanish "*) install_packages iproute2 ;;
+esac
+build build-release --buildtype=release -Dtests=false -Dfuzz=false -Dexamples=false
+name=${1:-}
+if [ "$name" = engine ]; then
+    shift
+    args=()
+    for arg in "$@"; do
+        [ "$arg" = --json ] || args+=("$arg")
+    done
+    exec build-release/bench/bench_engine "${args[@]}"
+fi
+exec build-release/bench/hadb-bench "$@"
