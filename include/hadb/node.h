@@ -94,7 +94,8 @@ struct hadb_db_options {
     uint32_t
         snapshot_slots; /* the leader publishes a snapshot after so many log entries; 0 = 4096 */
     uint32_t sync_every_ms; /* background fsync of the engine; 0 = 1000 */
-    bool never_lead;        /* follow only */
+    uint32_t grace_ms; /* entries below a snapshot are deleted this long after it; 0 = 60 000 */
+    bool never_lead;   /* follow only */
     bool no_fast_suspicion; /* replace a dead leader only after the TTL */
     bool no_snapshots;      /* snapshots only on request */
 };

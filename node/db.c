@@ -1,0 +1,430 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Hops 5 and 7 of 8: the life of one database on this node, and the loop that feeds its machine.
+ *
+ * Thread: new and free block, on the caller's; everything else on the loop.
+ * Invariants: one step at a time; events that arise during a step wait behind it; answers are never lost,
+ * because the memory for them belongs to the job.
+ * Happy path: new (catalogue, folders, engine, terms) -> start (EV_START) -> … -> stop (EV_STOP) -> free.
+ * Failure modes: a local write error halts the database (hadb__db_local_failed), never the process.
+ */
+#include "node/node_private.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+
+#define POLL_MIN_MS 25u
+#define POLL_MAX_MS 1000u
+#define BACKOFF_MIN_MS 5u
+#define BACKOFF_MAX_MS 2000u
+#define SUSPECT_WAIT_MS 15u
+#define DRAIN_MAX_MS 5000u
+#define TIP_POLLS_MAX 20u
+#define GRACE_DEFAULT_MS 60000u
+#define SNAPSHOT_SLOTS_DEFAULT 4096u
+#define SNAPSHOTS_KEEP 2u
+#define SYNC_DEFAULT_MS 1000u
+
+/* ---- opening ---- */
+
+static int open_copy(struct hadb_db *db, struct hadb_error *err)
+{
+    int r = hadb_folder_db(&db->node->folder, &db->uuid, db->name, &db->paths, err);
+    if (r == 0) {
+        r = hadb__box_open(db, db->paths.engine, &db->box, err);
+    }
+    if (r == 0) {
+        r = hadb_terms_load(&db->node->env->fs, db->paths.terms, &db->uuid, &db->terms, err);
+    }
+    if (r < 0) {
+        return hadb_wrap(err, r, "database %s", db->name);
+    }
+    struct hadb_engine_position at;
+    hadb_engine_position(&db->box->engine, &at);
+    struct hadb_owner owner = hadb_terms_owner(&db->terms, at.mark.term);
+    if (at.mark.term > 0 && !hadb_terms_find(&db->terms, at.mark.term - 1)) {
+        (void)owner;
+        return hadb_fail(err, HADB_ECORRUPT,
+                         "%s does not know term %" PRIu64
+                         ": move %s away, it is then rebuilt from storage",
+                         db->paths.terms, at.mark.term - 1, db->paths.dir);
+    }
+    struct hadb_engine_stats stats;
+    hadb_engine_stats(&db->box->engine, &stats);
+    if (stats.recovery[0]) {
+        hadb_log(db->node->env, HADB_LOG_WARN, "engine", db->name, "%s", stats.recovery);
+    }
+    return 0;
+}
+
+int hadb__db_new(struct hadb_node *node, const char *name, const struct hadb_db_options *options,
+                 struct hadb_db **out, struct hadb_error *err)
+{
+    struct hadb_db *db = hadb_calloc(1, sizeof *db);
+    if (!db) {
+        return hadb_fail_nomem(err);
+    }
+    db->node = node;
+    db->state = HADB_DB_STOPPED;
+    db->snapshots_keep = SNAPSHOTS_KEEP;
+    db->ack = options->ack ? options->ack : HADB_ACK_DURABLE;
+    db->engine_options.sync_every_ms =
+        options->sync_every_ms ? options->sync_every_ms : SYNC_DEFAULT_MS;
+    snprintf(db->name, sizeof db->name, "%s", name);
+    snprintf(db->engine_name, sizeof db->engine_name, "%s",
+             options->engine ? options->engine : "kv");
+    struct hadb_catalog_entry entry;
+    int r = hadb__catalog_open(node, name, db->engine_name, &entry, err);
+    if (r == 0) {
+        db->uuid = entry.uuid;
+        r = open_copy(db, err);
+    }
+    if (r < 0) {
+        hadb__db_free(db);
+        return r;
+    }
+    *out = db;
+    return 0;
+}
+
+static void core_config(const struct hadb_db *db, const struct hadb_db_options *options,
+                        struct hadb_core_config *out)
+{
+    const struct hadb_node *node = db->node;
+    bool replicated_acks = db->ack == HADB_ACK_DURABLE || db->ack == HADB_ACK_BOTH;
+    uint32_t slots = options->snapshot_slots ? options->snapshot_slots : SNAPSHOT_SLOTS_DEFAULT;
+    *out = (struct hadb_core_config){
+        .rules = HADB_RULES_ALL,
+        .window = node->window,
+        .poll_min_ms = POLL_MIN_MS,
+        .poll_max_ms = POLL_MAX_MS,
+        .backoff_min_ms = BACKOFF_MIN_MS,
+        .backoff_max_ms = BACKOFF_MAX_MS,
+        .suspect_wait_ms = SUSPECT_WAIT_MS,
+        .silent_wait_ms = HADB_MAX(10u, HADB_MIN(node->ttl_ms / 20, 200u)),
+        .drain_max_ms = DRAIN_MAX_MS,
+        .give_up_ms = node->ttl_ms,
+        .snapshot_slots = options->no_snapshots ? 0 : slots,
+        .tip_polls_max = TIP_POLLS_MAX,
+        .grace_ms = options->grace_ms ? options->grace_ms : GRACE_DEFAULT_MS,
+        .fast_suspicion = replicated_acks && !options->no_fast_suspicion,
+        .never_lead = node->never_lead || !node->may_lead || options->never_lead,
+        .jitter = true,
+    };
+}
+
+/* ---- the step loop ---- */
+
+/* The names of the eight hops that this machine is about to take are traced where they happen. */
+static void one_step(struct hadb_db *db, const struct hadb_event *ev, struct hadb_req *read)
+{
+    struct hadb_actions actions;
+    HADB_ASSERT(db->core.config.rules == HADB_RULES_ALL);
+    hadb_core_step(&db->core, ev, hadb__now(db->node), &actions);
+    for (uint32_t i = 0; i < actions.len; i++) {
+        hadb__db_act(db, &actions.items[i], read);
+    }
+}
+
+static void after_steps(struct hadb_db *db)
+{
+    if (db->core.tip_checked || hadb_core_leads(&db->core)) {
+        if (!db->caught_up) {
+            db->caught_up = true;
+            hadb__covers_check(db);
+        }
+    }
+    if (db->state != HADB_DB_OPEN) {
+        hadb__db_check_stopped(db);
+        return;
+    }
+    uint64_t at = hadb_core_deadline(&db->core);
+    if (at == UINT64_MAX) {
+        hadb_timer_stop(&db->timer);
+    } else {
+        hadb_timer_start(&db->timer, at);
+    }
+}
+
+static void drain(struct hadb_db *db)
+{
+    while (db->events_first) {
+        struct hadb_db_event *event = db->events_first;
+        struct hadb_event ev = event->ev;
+        struct hadb_req *read = event->read;
+        db->events_first = event->next;
+        if (!db->events_first) {
+            db->events_last = NULL;
+        }
+        if (event->on_heap) {
+            hadb_free(event);
+        }
+        one_step(db, &ev, read);
+    }
+    db->stepping = false;
+    after_steps(db);
+}
+
+static void enqueue(struct hadb_db *db, struct hadb_db_event *event)
+{
+    event->next = NULL;
+    if (db->events_last) {
+        db->events_last->next = event;
+    } else {
+        db->events_first = event;
+    }
+    db->events_last = event;
+}
+
+void hadb__db_event_answer(struct hadb_db *db, struct hadb_db_event *event)
+{
+    HADB_ASSERT(db->state != HADB_DB_STOPPED);
+    enqueue(db, event);
+    if (!db->stepping) {
+        db->stepping = true;
+        drain(db);
+    }
+}
+
+bool hadb__db_event(struct hadb_db *db, const struct hadb_event *ev, struct hadb_req *read)
+{
+    if (db->state == HADB_DB_STOPPED) {
+        return false;
+    }
+    if (!db->stepping) {
+        db->stepping = true;
+        one_step(db, ev, read);
+        drain(db);
+        return true;
+    }
+    struct hadb_db_event *event = hadb_calloc(1, sizeof *event);
+    if (!event) {
+        hadb_log(db->node->env, HADB_LOG_ERROR, "node", db->name, "out of memory: event lost");
+        return false;
+    }
+    event->ev = *ev;
+    event->read = read;
+    event->on_heap = true;
+    enqueue(db, event);
+    return true;
+}
+
+static void on_timer(void *arg)
+{
+    hadb__db_event(arg, &(struct hadb_event){.type = HADB_EV_TICK}, NULL);
+}
+
+static void on_route_timer(void *arg)
+{
+    hadb__writes_reroute(arg);
+}
+
+int hadb__db_start(struct hadb_db *db, const struct hadb_db_options *options,
+                   struct hadb_error *err)
+{
+    struct hadb_node *node = db->node;
+    int r = hadb_timer_init(&db->timer, node->loop, on_timer, db, err);
+    if (r == 0) {
+        r = hadb_timer_init(&db->route_timer, node->loop, on_route_timer, db, err);
+    }
+    if (r == 0) {
+        r = hadb__node_add_db(node, db, err);
+    }
+    if (r < 0) {
+        hadb_timer_deinit(&db->route_timer);
+        hadb_timer_deinit(&db->timer);
+        return r;
+    }
+    hadb_queue_init(&db->queue, node->engine_pool);
+    for (int op = 0; op < HADB_OP_END; op++) {
+        db->jobs[op].db = db;
+    }
+    struct hadb_core_config config;
+    uint64_t seed = 0;
+    core_config(db, options, &config);
+    hadb_random(node->env, &seed, sizeof seed);
+    hadb_core_init(&db->core, &config, &node->self, seed);
+    db->state = HADB_DB_OPEN;
+    struct hadb_engine_position at;
+    hadb_engine_position(&db->box->engine, &at);
+    db->durable = at.mark;
+    db->txid = at.last_txid;
+    db->mark.marked_slot = at.mark.slot;
+    struct hadb_event ev = {.type = HADB_EV_START,
+                            .pos = at.mark,
+                            .owner = hadb_terms_owner(&db->terms, at.mark.term),
+                            .last_txid = at.last_txid,
+                            .last_term = at.last_term};
+    hadb__db_event(db, &ev, NULL);
+    return 0;
+}
+
+/* ---- jobs begin and end ---- */
+
+struct hadb_box *hadb__job_begins(struct hadb_db *db)
+{
+    db->jobs_running++;
+    if (db->box) { /* NULL: a restore failed half-way and the database halted */
+        db->box->refs++;
+    }
+    return db->box;
+}
+
+void hadb__job_ends(struct hadb_db *db, struct hadb_box *box)
+{
+    HADB_ASSERT(db->jobs_running > 0);
+    db->jobs_running--;
+    if (box) {
+        HADB_ASSERT(box->refs > 1);
+        box->refs--;
+        hadb__swap_try(db);
+    }
+}
+
+/* ---- stopping ---- */
+
+static void fail_all(struct hadb_reqs *list)
+{
+    while (list->first) {
+        struct hadb_req *req = list->first;
+        if (req->maybe_done || list == &req->db->undurable) {
+            hadb__req_fail(req, HADB_EUNKNOWN, "the node is closing, the outcome is open");
+        } else {
+            hadb__req_fail(req, HADB_EUNAVAIL, "the node is closing");
+        }
+    }
+}
+
+void hadb__db_stop(struct hadb_db *db, void (*on_stopped)(struct hadb_db *db, void *arg), void *arg)
+{
+    HADB_ASSERT(db->state == HADB_DB_OPEN);
+    db->state = HADB_DB_STOPPING;
+    db->on_stopped = on_stopped;
+    db->on_stopped_arg = arg;
+    __atomic_store_n(&db->cancel.flag, 1, __ATOMIC_RELEASE);
+    __atomic_store_n(&db->upload_cancel.flag, 1, __ATOMIC_RELEASE);
+    hadb_timer_deinit(&db->timer);
+    hadb_timer_deinit(&db->route_timer);
+    hadb__forwards_cancel(db);
+    hadb__db_event(db, &(struct hadb_event){.type = HADB_EV_STOP}, NULL);
+    hadb__peers_assign(db, &(struct hadb_owner){0}, "", "");
+    hadb__db_check_stopped(db);
+}
+
+static bool idle(const struct hadb_db *db)
+{
+    return db->jobs_running == 0 && db->forwards.len == 0 && db->reading.len == 0 &&
+           db->peer == NULL;
+}
+
+/* In a turn of its own: whoever was on the stack has left the database alone by now. */
+static void stopped(void *arg)
+{
+    struct hadb_db *db = arg;
+    db->stop_posted = false;
+    if (!idle(db)) {
+        return;
+    }
+    hadb_objs_clear(&db->objs);
+    hadb_queue_deinit(&db->queue);
+    hadb__node_remove_db(db->node, db);
+    db->state = HADB_DB_STOPPED;
+    db->on_stopped(db, db->on_stopped_arg);
+}
+
+void hadb__db_check_stopped(struct hadb_db *db)
+{
+    if (db->state != HADB_DB_STOPPING || db->stepping) {
+        return;
+    }
+    fail_all(&db->writes);
+    fail_all(&db->waiting);
+    fail_all(&db->undurable);
+    fail_all(&db->rounds);
+    fail_all(&db->covers);
+    fail_all(&db->handoffs);
+    fail_all(&db->parked);
+    if (db->swap && !db->swapping) {
+        struct hadb_db_job *job = db->swap;
+        db->swap = NULL;
+        hadb__box_close(job->new_box);
+        job->new_box = NULL;
+        job->answer.ev.result = HADB_R_UNKNOWN;
+        hadb__job_answer(job);
+        return; /* comes back here */
+    }
+    if (idle(db) && !db->stop_posted) {
+        db->stop_posted = true;
+        db->stop_task = (struct hadb_loop_task){.fn = stopped, .arg = db};
+        int r = hadb_loop_post_task(db->node->loop, &db->stop_task);
+        HADB_ASSERT(r == 0); /* the node keeps its loop until all databases have stopped */
+    }
+}
+
+void hadb__db_free(struct hadb_db *db)
+{
+    if (!db) {
+        return;
+    }
+    HADB_ASSERT(db->state == HADB_DB_STOPPED);
+    hadb__box_close(db->box);
+    hadb_terms_deinit(&db->terms);
+    hadb_manifest_deinit(&db->snap_manifest);
+    hadb_free(db->batch.requests);
+    hadb_free(db->batch.responses);
+    hadb_free(db);
+}
+
+/* ---- questions ---- */
+
+bool hadb__db_ready(const struct hadb_db *db)
+{
+    bool leads = hadb_core_leads(&db->core) && __atomic_load_n(&db->gate, __ATOMIC_RELAXED) != 0;
+    bool follows = db->core.role == HADB_CORE_FOLLOWER && db->caught_up && db->peer != NULL;
+    return db->state == HADB_DB_OPEN && (leads || follows);
+}
+
+static void leader_of(struct hadb_db *db, struct hadb_db_info *out)
+{
+    struct hadb_node *node = db->node;
+    if (hadb_core_leads(&db->core)) {
+        snprintf(out->leader, sizeof out->leader, "%s", node->name);
+        snprintf(out->leader_address, sizeof out->leader_address, "%s", node->address);
+    } else if (db->peer) {
+        snprintf(out->leader, sizeof out->leader, "%s", db->peer->name);
+        snprintf(out->leader_address, sizeof out->leader_address, "%s", db->peer->address);
+    }
+}
+
+void hadb__db_info(struct hadb_db *db, struct hadb_db_info *out)
+{
+    *out =
+        (struct hadb_db_info){.uuid = db->uuid,
+                              .role = (enum hadb_role)__atomic_load_n(&db->role, __ATOMIC_RELAXED),
+                              .term = db->core.view.term,
+                              .txid = HADB_MAX(db->txid, db->durable.txid),
+                              .durable_txid = db->durable.txid,
+                              .applied_txid = HADB_MAX(db->txid, db->durable.txid),
+                              .slot = db->durable.slot,
+                              .chain_hash = db->durable.hash,
+                              .ready = hadb__db_ready(db)};
+    snprintf(out->name, sizeof out->name, "%s", db->name);
+    leader_of(db, out);
+    if (db->core.role == HADB_CORE_HALTED) {
+        snprintf(out->reason, sizeof out->reason, "%s",
+                 hadb_core_halt_name((enum hadb_halt)db->core.halt));
+    }
+}
+
+void hadb__db_local_failed(struct hadb_db *db, const struct hadb_error *err)
+{
+    if (db->core.role == HADB_CORE_HALTED) {
+        return;
+    }
+    hadb_log(
+        db->node->env, HADB_LOG_ERROR, "engine", db->name,
+        "a write to this copy failed: %s; the database stops on this node: free space or repair "
+        "the disk, then restart the node",
+        err->message);
+    hadb__db_event(db, &(struct hadb_event){.type = HADB_EV_LOCAL, .result = HADB_R_FAILED}, NULL);
+}

@@ -1,0 +1,45 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The data folder of a node:
+ *
+ *   node.id           16 bytes as a UUID in text and a line feed; made once, kept for ever
+ *   lock              held by one process at a time
+ *   node.addr         host:port, written atomically once the server listens
+ *   db/<uuid>/engine  the engine's own files
+ *   db/<uuid>/terms   term table (terms.h)
+ *   db/<uuid>/name    name of the database, for people
+ *   db/<uuid>/lost    tails that a replaced leader could not ship
+ *   db/<uuid>/tmp     what is being restored; emptied at start
+ *
+ * Blocking; any thread.
+ */
+#ifndef HADB_NODE_FOLDER_H
+#define HADB_NODE_FOLDER_H
+
+#include "base/fs.h"
+
+struct hadb_folder {
+    const struct hadb_env *env;
+    char *path;
+    struct hadb_id id;
+    struct hadb_fs_file *lock;
+};
+
+/* Makes the folder, takes its lock, reads or makes node.id. HADB_ELOCKED, HADB_ECORRUPT, HADB_EIO, HADB_EAUTH. */
+int hadb_folder_open(const struct hadb_env *env, const char *path, struct hadb_folder *out,
+                     struct hadb_error *err);
+void hadb_folder_close(struct hadb_folder *folder); /* zero value and twice are fine */
+int hadb_folder_write_address(const struct hadb_folder *folder, const char *address,
+                              struct hadb_error *err);
+
+struct hadb_db_paths {
+    char dir[HADB_PATH_BYTES_MAX];
+    char engine[HADB_PATH_BYTES_MAX];
+    char terms[HADB_PATH_BYTES_MAX];
+    char lost[HADB_PATH_BYTES_MAX];
+    char tmp[HADB_PATH_BYTES_MAX];
+};
+/* Makes the folders of a database and empties tmp. */
+int hadb_folder_db(const struct hadb_folder *folder, const struct hadb_id *uuid, const char *name,
+                   struct hadb_db_paths *out, struct hadb_error *err);
+#endif

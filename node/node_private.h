@@ -1,0 +1,114 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * One node of a cluster, inside: what all files of node/ share. Loop thread only, unless marked.
+ */
+#ifndef HADB_NODE_PRIVATE_H
+#define HADB_NODE_PRIVATE_H
+
+#include "base/alloc.h"
+#include "base/buf.h"
+#include "base/env.h"
+#include "base/error.h"
+#include "base/hash.h"
+#include "base/id.h"
+#include "hadb/node.h"
+#include "node/db.h"
+#include "node/http_client.h"
+#include "node/http_server.h"
+#include "node/net.h"
+#include "node/peers.h"
+#include "node/stream.h"
+#include "storage/counters.h"
+
+#define HADB_STORE_READ_MS 5000u    /* deadline of one read from storage */
+#define HADB_STORE_WRITE_MS 15000u  /* … of one create or replace */
+#define HADB_STORE_BULK_MS 3600000u /* … of a whole snapshot, up or down */
+#define HADB_DB_HASH_LEN 1024u
+
+struct hadb_node {
+    /* const after open */
+    const struct hadb_env *env;
+    char name[HADB_NAME_BYTES_MAX + 1];
+    char address[HADB_ADDRESS_BYTES_MAX + 1]; /* "" = no server */
+    struct hadb_owner self;
+    struct hadb_folder folder;
+    char *token;
+    uint32_t window;
+    uint32_t ttl_ms;
+    bool never_lead;
+    bool may_lead;       /* the storage passed its probe */
+    char store_url[256]; /* for messages */
+    hadb_event_fn on_event;
+    void *event_arg;
+    struct hadb_storage storage;
+    struct hadb_lease lease;
+    struct hadb_loop *loop;
+    struct hadb_pool *engine_pool, *store_pool, *lease_pool;
+    struct hadb_http_client *client;
+    struct hadb_http_server *server;
+    struct hadb_callbacks callbacks;
+    struct hadb_storage_counters storage_counters; /* atomic */
+    struct hadb_node_counters counters;            /* atomic */
+    int closing;                                   /* atomic: refuse new requests */
+
+    /* loop */
+    struct hadb_db *dbs;
+    size_t dbs_len;
+    struct hadb_db *by_name[HADB_DB_HASH_LEN];
+    struct hadb_db *by_uuid[HADB_DB_HASH_LEN];
+    size_t requests_len; /* under way */
+    uint64_t requests_bytes;
+    struct hadb_peers peers;
+    struct hadb_streams streams;
+};
+
+/* node.c */
+struct hadb_db *hadb__node_find_db(struct hadb_node *node, const char *name);
+struct hadb_db *hadb__node_find_uuid(struct hadb_node *node, const struct hadb_id *uuid);
+int hadb__node_add_db(struct hadb_node *node, struct hadb_db *db, struct hadb_error *err);
+void hadb__node_remove_db(struct hadb_node *node, struct hadb_db *db);
+/* Any thread: copies the event and runs the application's callback later. */
+void hadb__node_tell(struct hadb_node *node, const struct hadb_node_event *event);
+
+/* catalog.c: names, genesis, probe; blocks; any thread */
+struct hadb_catalog_entry {
+    struct hadb_id uuid;
+    struct hadb_meta meta;
+};
+int hadb__catalog_open(struct hadb_node *node, const char *name, const char *engine,
+                       struct hadb_catalog_entry *out, struct hadb_error *err);
+int hadb__catalog_probe(struct hadb_node *node, bool *may_lead, struct hadb_error *err);
+
+/* status.c */
+int hadb__status_json(struct hadb_node *node, struct hadb_buf *out);
+int hadb__metrics_text(struct hadb_node *node, struct hadb_buf *out);
+
+/* api.c, api_kv.c, api_peer.c: HTTP */
+void hadb__api_handle(void *arg, struct hadb_http_exchange *exchange,
+                      const struct hadb_http_request *request);
+bool hadb__api_exempt(void *arg, enum hadb_http_method method, struct hadb_slice path);
+void hadb__api_kv(struct hadb_node *node, struct hadb_db *db, struct hadb_http_exchange *exchange,
+                  const struct hadb_http_request *request, struct hadb_slice key_text);
+void hadb__api_scan(struct hadb_node *node, struct hadb_db *db, struct hadb_http_exchange *exchange,
+                    const struct hadb_http_request *request);
+void hadb__api_batch(struct hadb_node *node, struct hadb_db *db,
+                     struct hadb_http_exchange *exchange, const struct hadb_http_request *request);
+void hadb__api_handoff(struct hadb_node *node, struct hadb_db *db,
+                       struct hadb_http_exchange *exchange,
+                       const struct hadb_http_request *request);
+void hadb__api_forward(struct hadb_node *node, struct hadb_db *db,
+                       struct hadb_http_exchange *exchange,
+                       const struct hadb_http_request *request);
+void hadb__api_ready(struct hadb_node *node, struct hadb_db *db,
+                     struct hadb_http_exchange *exchange, const struct hadb_http_request *request);
+void hadb__api_poke(struct hadb_node *node, struct hadb_db *db, struct hadb_http_exchange *exchange,
+                    const struct hadb_http_request *request);
+/* HTTP status of a failure, as issue 3 lists them. */
+unsigned hadb__api_status(int r);
+void hadb__api_error(struct hadb_http_exchange *exchange, int r, const struct hadb_error *err);
+
+static inline uint64_t hadb__now(const struct hadb_node *node)
+{
+    return hadb_now_ms(node->env);
+}
+#endif
