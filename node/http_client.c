@@ -126,7 +126,7 @@ static void collect_cancels(struct hadb_http_client *client)
     client->cancels = false;
     for (struct hadb_http_call *call = client->active.head; call; call = next) {
         next = call->next;
-        if (call->canceled || call->expired || call->idle_over) {
+        if (call->canceled || call->expired || call->idle_over || call->no_memory) {
             end_call(call);
         }
     }
@@ -207,11 +207,19 @@ static void on_socket_closed(uv_handle_t *handle)
     hadb_free(handle->data);
 }
 
+/* The call cannot be served; settle() ends it once curl has returned. */
+static void fail_call(struct hadb_http_client *client, CURL *easy)
+{
+    struct hadb_http_call *call = NULL;
+    curl_easy_getinfo(easy, CURLINFO_PRIVATE, (char **)&call);
+    call->no_memory = true;
+    hadb__http_call_abort(client);
+}
+
 static int watch_socket(CURL *easy, curl_socket_t fd, int what, void *arg, void *assigned)
 {
     struct hadb_http_client *client = arg;
     struct curl_socket *socket = assigned;
-    (void)easy;
     if (what == CURL_POLL_REMOVE) {
         if (socket) {
             uv_poll_stop(&socket->poll);
@@ -224,7 +232,8 @@ static int watch_socket(CURL *easy, curl_socket_t fd, int what, void *arg, void 
         socket = hadb_calloc(1, sizeof(*socket));
         if (!socket || uv_poll_init(hadb__loop_uv(client->loop), &socket->poll, fd) != 0) {
             hadb_free(socket);
-            return -1;
+            fail_call(client, easy); /* -1 would end the multi handle for good */
+            return 0;
         }
         socket->poll.data = socket;
         socket->client = client;

@@ -203,22 +203,35 @@ static enum MHD_Result queue(struct hadb_http_exchange *x, struct MHD_Connection
     return r;
 }
 
-static struct MHD_Response *error_response(unsigned status, int code, const char *message)
+static bool has_header(const struct hadb_http_header *headers, size_t headers_len, const char *name)
 {
+    for (size_t i = 0; i < headers_len; i++) {
+        if (strcasecmp(headers[i].name, name) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* The JSON body of an error with the headers that belong to its status, unless @headers bring their own. */
+static struct MHD_Response *error_response(unsigned status, int code, const char *message,
+                                           const struct hadb_http_header *headers,
+                                           size_t headers_len)
+{
+    struct hadb_http_header own[2] = {{"Content-Type", "application/json"}};
+    size_t own_len = 1;
     struct hadb_buf body = {0};
     struct MHD_Response *response = NULL;
     if (hadb__http_error_json(code, message, &body)) {
         response = MHD_create_response_from_buffer(body.len, body.data, MHD_RESPMEM_MUST_COPY);
     }
     hadb_buf_deinit(&body);
-    struct hadb_http_header headers[2] = {{"Content-Type", "application/json"}};
-    size_t headers_len = 1;
     if (status == 401) {
-        headers[headers_len++] = (struct hadb_http_header){"WWW-Authenticate", "Bearer"};
-    } else if (status == 503) {
-        headers[headers_len++] = (struct hadb_http_header){"Retry-After", "1"};
+        own[own_len++] = (struct hadb_http_header){"WWW-Authenticate", "Bearer"};
+    } else if (status == 503 && !has_header(headers, headers_len, "Retry-After")) {
+        own[own_len++] = (struct hadb_http_header){"Retry-After", "1"};
     }
-    if (response && !hadb__http_add_headers(response, headers, headers_len)) {
+    if (response && !hadb__http_add_headers(response, own, own_len)) {
         MHD_destroy_response(response);
         response = NULL;
     }
@@ -227,7 +240,8 @@ static struct MHD_Response *error_response(unsigned status, int code, const char
 
 static enum MHD_Result queue_refusal(struct hadb_http_exchange *x, struct MHD_Connection *mhd)
 {
-    return queue(x, mhd, x->refused, error_response(x->refused, x->refused_code, x->refused_text));
+    return queue(x, mhd, x->refused,
+                 error_response(x->refused, x->refused_code, x->refused_text, NULL, 0));
 }
 
 static enum MHD_Result on_head(struct hadb_http_exchange *x, struct MHD_Connection *mhd,
@@ -509,6 +523,9 @@ bool hadb__http_add_headers(struct MHD_Response *response, const struct hadb_htt
                             size_t headers_len)
 {
     for (size_t i = 0; i < headers_len; i++) {
+        if (*headers[i].value == '\0') {
+            continue; /* libmicrohttpd knows no empty values */
+        }
         if (MHD_add_response_header(response, headers[i].name, headers[i].value) != MHD_YES) {
             return false;
         }
@@ -571,6 +588,7 @@ void hadb_http_reply_error(struct hadb_http_exchange *x, unsigned status, int co
                            const struct hadb_http_header *headers, size_t headers_len,
                            const char *message)
 {
-    struct MHD_Response *response = x->gone ? NULL : error_response(status, code, message);
+    struct MHD_Response *response =
+        x->gone ? NULL : error_response(status, code, message, headers, headers_len);
     answer_with(x, status, response, headers, headers_len);
 }

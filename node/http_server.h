@@ -90,8 +90,9 @@ struct hadb_buf hadb_http_take_body(struct hadb_http_exchange *exchange);
 void hadb_http_on_gone(struct hadb_http_exchange *exchange, void (*fn)(void *arg), void *arg);
 bool hadb_http_is_gone(const struct hadb_http_exchange *exchange);
 
-/* Answers with a copy of headers and body. Content-Length, Date and Connection are added. When memory runs
- * out, the connection is closed without an answer. */
+/* Answers with a copy of headers and body. Content-Length, Date and Connection are added; a header with an
+ * empty value is left out, one with a line break is a broken answer. When memory runs out, or the answer
+ * is broken, the connection is closed without one. */
 void hadb_http_reply(struct hadb_http_exchange *exchange, unsigned status,
                      const struct hadb_http_header *headers, size_t headers_len,
                      struct hadb_slice body);
@@ -99,7 +100,8 @@ void hadb_http_reply(struct hadb_http_exchange *exchange, unsigned status,
 void hadb_http_reply_take(struct hadb_http_exchange *exchange, unsigned status,
                           const struct hadb_http_header *headers, size_t headers_len,
                           struct hadb_buf *take_body);
-/* Answers {"error":"EBUSY","message":"…"}; @code is an enum hadb_code. @headers are added. */
+/* Answers {"error":"EBUSY","message":"…"}; @code is an enum hadb_code. @headers are added; a 503 gets
+ * "Retry-After: 1" unless they bring their own. */
 void hadb_http_reply_error(struct hadb_http_exchange *exchange, unsigned status, int code,
                            const struct hadb_http_header *headers, size_t headers_len,
                            const char *message);

@@ -189,7 +189,7 @@ int hadb_net_listen(struct hadb_net_address *address, int backlog_max, int *fd_o
                     struct hadb_error *err)
 {
     if (address->family == AF_UNSPEC && strcmp(address->host, "localhost") == 0) {
-        strcpy(address->host, "127.0.0.1");
+        snprintf(address->host, sizeof(address->host), "127.0.0.1");
         bool numeric = resolve_numeric(address);
         HADB_ASSERT(numeric);
     }

@@ -228,6 +228,7 @@ static void limit__bodies_together_are_bounded_with_503(void **state)
     (void)state;
     struct rig *rig = rig_up((struct hadb_http_server_options){.bodies_bytes_max = 100000});
     static char body[90000];
+    rig->reply_when_gone = true;
     int fd = raw_connect(rig->address);
     raw_send_str(fd, "PUT /hold HTTP/1.1\r\nHost: x\r\nContent-Length: 90000\r\n\r\n");
     raw_send(fd, body, sizeof(body));
@@ -240,7 +241,6 @@ static void limit__bodies_together_are_bounded_with_503(void **state)
     assert_true(raw_has(&reply.body, "\"EBUSY\""));
     assert_non_null(raw_header(&reply, "Retry-After"));
     raw_reply_deinit(&reply);
-    rig->reply_when_gone = true;
     close(fd);
     gate_wait(&rig->gone_gate, 1);
     raw_send_str(other, "PUT /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 90000\r\n\r\n");
