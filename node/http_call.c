@@ -169,8 +169,8 @@ static int on_prereq(void *arg, char *ip, char *local_ip, int port, int local_po
 static bool keep_header(struct hadb_http_call *call, const char *line, size_t len)
 {
     const char *colon = memchr(line, ':', len);
-    if (!colon) {
-        return true;
+    if (!colon || memchr(line, '\0', len)) {
+        return true; /* nothing to look up */
     }
     const char *value = colon + 1;
     const char *end = line + len;
@@ -184,13 +184,14 @@ static bool keep_header(struct hadb_http_call *call, const char *line, size_t le
         call->too_big = true;
         return false;
     }
-    if (hadb_buf_append(&call->reply_headers, line, (size_t)(colon - line)) != 0 ||
-        hadb_buf_append(&call->reply_headers, "", 1) != 0 ||
-        hadb_buf_append(&call->reply_headers, value, (size_t)(end - value)) != 0 ||
-        hadb_buf_append(&call->reply_headers, "", 1) != 0) {
+    if (hadb_buf_reserve(&call->reply_headers, len + 2) != 0) { /* whole pairs only */
         call->no_memory = true;
         return false;
     }
+    hadb_buf_append(&call->reply_headers, line, (size_t)(colon - line));
+    hadb_buf_append(&call->reply_headers, "", 1);
+    hadb_buf_append(&call->reply_headers, value, (size_t)(end - value));
+    hadb_buf_append(&call->reply_headers, "", 1);
     return true;
 }
 

@@ -261,7 +261,7 @@ static size_t keep_escapes(void *cls, struct MHD_Connection *mhd, char *text)
     return strlen(text);
 }
 
-static void log_line(void *cls, const char *fmt, va_list args)
+HADB_PRINTF(2, 0) static void log_line(void *cls, const char *fmt, va_list args)
 {
     struct hadb_http_server *server = cls;
     const struct hadb_env *env = hadb_loop_env(server->loop);

@@ -135,8 +135,8 @@ static void verdict__connection_that_breaks_after_sending_is_a_reset(void **stat
     int listen_fd = fake_listen(address, 8);
     static const char *const partial[] = {"", "HTTP/1.1 200 OK\r\nContent-Le",
                                           "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nabc",
-                                          "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
-                                          "5\r\nab"};
+                                          ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+                                           "5\r\nab")};
     struct asker asker = asker_up((struct hadb_http_client_options){0});
     for (size_t i = 0; i < HADB_LEN(partial); i++) {
         struct asked *asked = asked_new(&asker, "PUT", url_of(address, "/x"));
