@@ -129,6 +129,16 @@ static const struct hadb_storage_ops limit_ops = {
     .close = limit_close,
 };
 
+uint32_t hadb_storage_limit_waiting(const struct hadb_storage *storage)
+{
+    HADB_ASSERT(storage->ops == &limit_ops);
+    struct limit *l = storage->self;
+    hadb_mutex_lock(&l->mu);
+    uint32_t waiting = l->waiting;
+    hadb_mutex_unlock(&l->mu);
+    return waiting;
+}
+
 int hadb_storage_with_limit(struct hadb_storage *take_inner,
                             const struct hadb_limit_options *options, const struct hadb_env *env,
                             struct hadb_storage *out, struct hadb_error *err)

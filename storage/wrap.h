@@ -78,4 +78,6 @@ struct hadb_limit_options {
 int hadb_storage_with_limit(struct hadb_storage *take_inner,
                             const struct hadb_limit_options *options, const struct hadb_env *env,
                             struct hadb_storage *out, struct hadb_error *err);
+/* Requests that wait at this moment; @storage must be a limit. */
+uint32_t hadb_storage_limit_waiting(const struct hadb_storage *storage);
 #endif

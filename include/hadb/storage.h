@@ -37,8 +37,8 @@ struct hadb_object_list {
 
 /**
  * Methods of a backend. Keys are 1..1024 bytes of [A-Za-z0-9._/-], with no leading or trailing slash,
- * no "//" and no part that starts with a dot. All methods may block until call->deadline_ms and are safe from any
- * thread; none runs on the event loop.
+ * no "//" and no part that starts with a dot. All methods may block until call->deadline_ms and are
+ * safe from any thread; none runs on the event loop.
  *
  * Outcome rule for create and replace: 0, HADB_EXISTS or HADB_CAS_LOST are definite; HADB_ETIMEDOUT
  * means that the state is unknown (the caller sends the same bytes again or reads back); any other

@@ -378,9 +378,7 @@ static void ask_elsewhere(void *arg)
 {
     struct asker *a = arg;
     struct hadb_object_meta meta = {0};
-    do { /* await_busy() may be in the queue in its place */
-        a->result = hadb_storage_head(&a->f->s, a->call, a->key, &meta, NULL);
-    } while (a->result == HADB_EBUSY);
+    a->result = hadb_storage_head(&a->f->s, a->call, a->key, &meta, NULL);
 }
 
 static void start(struct asker *a, struct fixture *f, const char *key, const struct hadb_call *call)
@@ -473,16 +471,11 @@ static void limit__runs_so_many_at_a_time_and_all_in_the_end(void **state)
     assert_int_equal(script_calls(&f->script), 20);
 }
 
-/* Waits until one more call would be refused or queued: there is no other way to see a waiter. */
-static void await_busy(struct fixture *f)
+static void await_waiting(struct fixture *f, uint32_t waiting)
 {
-    struct hadb_call soon;
-    int r = 0;
-    for (unsigned i = 0; i < 1000 && r != HADB_EBUSY; i++) {
-        soon = hadb_call_within(NULL, 1);
-        r = ask(f, HADB_STORAGE_OP_GET, &soon);
+    while (hadb_storage_limit_waiting(&f->s) != waiting) {
+        hadb_sleep_ms(1, NULL); /* the meson time-out bounds it */
     }
-    assert_int_equal(r, HADB_EBUSY);
 }
 
 static void limit__is_busy_when_the_queue_is_full(void **state)
@@ -494,7 +487,7 @@ static void limit__is_busy_when_the_queue_is_full(void **state)
     start(&running, f, "a", NULL);
     script_await(&f->script, 1);
     start(&waiting, f, "b", NULL);
-    await_busy(f);
+    await_waiting(f, 1);
     assert_int_equal(ask(f, HADB_STORAGE_OP_CREATE, NULL), HADB_EBUSY);
     assert_true(f->err.retryable);
     assert_int_equal(script_calls(&f->script), 1);
@@ -516,9 +509,8 @@ static void limit__starts_in_order_of_arrival(void **state)
         start(&askers[i], f, keys[i], NULL);
         if (i == 0) {
             script_await(&f->script, 1);
-        } else {
-            hadb_sleep_ms(20, NULL); /* the order of arrival is all that this test is about */
         }
+        await_waiting(f, (uint32_t)i);
     }
     script_hold(&f->script, false);
     for (size_t i = 0; i < 5; i++) {
