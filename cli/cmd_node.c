@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * hadb node: runs a node in the foreground until SIGTERM or SIGINT. One ready line on stdout; events on stderr.
+ * hadb node: runs a node in the foreground until SIGTERM or SIGINT. One ready line on stdout; the log, role changes included, on stderr.
  */
 #include <errno.h>
 #include <signal.h>
@@ -219,12 +219,6 @@ static int open_database(struct hadb_node *node, const char *spec, struct hadb_d
     return hadb_db_open(node, text, &options, out, &err) == 0 ? 0 : cli_fail_error(&err);
 }
 
-static void on_event(void *arg, const struct hadb_node_event *event)
-{
-    (void)arg;
-    fprintf(stderr, "%s: %s\n", event->database, event->text);
-}
-
 static int serve(struct node_args *args)
 {
     static struct hadb_db *databases[DATABASES_MAX];
@@ -270,7 +264,6 @@ static int run_node(int argc, char **argv)
     }
     r = r != 0 ? r : read_token(&args, token, sizeof token);
     args.options.env = &args.env;
-    args.options.on_event = on_event;
     r = r != 0 ? r : serve(&args);
     explicit_bzero(token, sizeof token);
     return r;
