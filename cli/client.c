@@ -12,7 +12,8 @@
 
 #include "cli/cli.h"
 
-#define TOKEN_FILE_BYTES_MAX 4096u
+#define TOKEN_LINE_BYTES (HADB_TOKEN_BYTES_MAX + 2) /* with line feed and NUL */
+#define HEADER_LINE_BYTES (HADB_TOKEN_BYTES_MAX + 512)
 #define REPLY_BYTES_MAX (512u << 20)
 #define DEADLINE_GRACE_MS \
     2000L /* the node answers by itself at the deadline; wait a little longer */
@@ -55,7 +56,7 @@ static int read_token(struct cli_client *client)
     if (in == NULL) {
         return cli_fail(CLI_AUTH, "token file %s: %s", path, strerror(errno));
     }
-    char text[TOKEN_FILE_BYTES_MAX];
+    char text[TOKEN_LINE_BYTES];
     size_t len = fread(text, 1, sizeof text - 1, in);
     fclose(in);
     text[len] = '\0';
@@ -144,7 +145,7 @@ static struct curl_slist *add_header(struct curl_slist *list, const char *name, 
     if (value == NULL) {
         return list;
     }
-    char line[1024];
+    char line[HEADER_LINE_BYTES];
     snprintf(line, sizeof line, "%s: %s", name, value);
     struct curl_slist *longer = curl_slist_append(list, line);
     return longer ? longer : list;
@@ -153,7 +154,7 @@ static struct curl_slist *add_header(struct curl_slist *list, const char *name, 
 static struct curl_slist *headers_of(const struct cli_client *client)
 {
     struct curl_slist *list = curl_slist_append(NULL, "Expect:");
-    char bearer[TOKEN_FILE_BYTES_MAX + 8];
+    char bearer[TOKEN_LINE_BYTES + 8];
     if (client->token != NULL) {
         snprintf(bearer, sizeof bearer, "Bearer %s", client->token);
         list = add_header(list, "Authorization", bearer);
