@@ -260,6 +260,7 @@ struct popped {
     size_t changes_len;
     struct hadb__tail_txn *txns;
     size_t txns_len;
+    void *arrays[2]; /* to be freed as well */
 };
 
 static struct popped pop_tail(struct hadb__tail *tail, hadb_txid mark_txid)
@@ -277,10 +278,27 @@ static struct popped pop_tail(struct hadb__tail *tail, hadb_txid mark_txid)
     return out;
 }
 
+/* An idle engine does not keep the arrays of its longest tail. mu is held. */
+static void trim_tail(struct hadb__tail *tail, struct popped *popped)
+{
+    if (tail->changes_len == 0 && tail->changes_cap > HADB__TAIL_KEEP_MAX) {
+        popped->arrays[0] = tail->changes;
+        tail->changes = NULL;
+        tail->changes_head = tail->changes_cap = 0;
+    }
+    if (tail->txns_len == 0 && tail->txns_cap > HADB__TAIL_KEEP_MAX) {
+        popped->arrays[1] = tail->txns;
+        tail->txns = NULL;
+        tail->txns_head = tail->txns_cap = 0;
+    }
+}
+
 static void free_popped(struct popped *popped)
 {
     free_changes(popped->changes, popped->changes_len);
     free_txns(popped->txns, popped->txns_len);
+    hadb_free(popped->arrays[0]);
+    hadb_free(popped->arrays[1]);
 }
 
 /* mu is held. */
@@ -327,6 +345,7 @@ int hadb__state_commit(struct hadb__state *state, struct hadb__batch *batch,
     count_bytes(state, batch);
     struct popped popped = pop_tail(&state->tail, state->mark.txid);
     move_to_tail(&state->tail, batch, state->mark.txid);
+    trim_tail(&state->tail, &popped);
     hadb_mutex_unlock(&state->mu);
     free_popped(&popped);
     return 0;
@@ -344,6 +363,7 @@ void hadb__state_mark(struct hadb__state *state, const struct hadb_pos *mark)
         state->last_term = mark->term;
     }
     struct popped popped = pop_tail(&state->tail, mark->txid);
+    trim_tail(&state->tail, &popped);
     hadb_mutex_unlock(&state->mu);
     free_popped(&popped);
 }
@@ -390,6 +410,7 @@ void hadb__state_rewind_commit(struct hadb__state *state, struct hadb__rewind *t
     state->last_term = state->mark.term;
     state->ingesting = false;
     struct popped popped = pop_tail(&state->tail, UINT64_MAX);
+    trim_tail(&state->tail, &popped);
     hadb_mutex_unlock(&state->mu);
     *take_rewind = (struct hadb__rewind){0};
     free_popped(&popped);

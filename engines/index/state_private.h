@@ -20,6 +20,8 @@
  * private copy of the touched paths, so that readers never wait long. */
 #define HADB__COMMIT_IN_PLACE_OPS_MAX 1024u
 
+#define HADB__TAIL_KEEP_MAX 128u /* elements of an empty tail's arrays that are kept for later */
+
 #define HADB__STATE_RANK 800u /* rank of the lock; taken last but for the log's */
 
 /* Where an encoded transaction of the tail lies. */

@@ -26,13 +26,9 @@ void hadb__kv_segment_name(uint64_t number, char out[HADB__KV_NAME_BYTES])
     snprintf(out, HADB__KV_NAME_BYTES, "seg-%016" PRIx64 ".kv", number);
 }
 
-static int segment_path(const struct hadb__kv_log *log, uint64_t number, const char *suffix,
-                        char out[HADB_PATH_BYTES_MAX], struct hadb_error *err)
+void hadb__kv_temp_name(uint64_t number, char out[HADB__KV_NAME_BYTES])
 {
-    char name[HADB__KV_NAME_BYTES + 8];
-    hadb__kv_segment_name(number, name);
-    strcat(name, suffix);
-    return hadb_path_join(out, log->path, name, err);
+    snprintf(out, HADB__KV_NAME_BYTES, "seg-%016" PRIx64 ".kv.new", number);
 }
 
 static int lock_folder(struct hadb__kv_log *log, struct hadb_error *err)
@@ -229,11 +225,14 @@ int hadb__kv_log_add(struct hadb__kv_log *log, uint64_t number, uint64_t base, b
     struct hadb__kv_segment *segment = hadb_calloc(1, sizeof(*segment));
     struct hadb_fs_file *sync_file = NULL;
     int r = segment ? 0 : hadb_fail_nomem(err);
+    char name[HADB__KV_NAME_BYTES];
     if (r == 0) {
-        r = segment_path(log, number, "", path, err);
+        hadb__kv_segment_name(number, name);
+        r = hadb_path_join(path, log->path, name, err);
     }
     if (r == 0) {
-        r = segment_path(log, number, ".new", temp, err);
+        hadb__kv_temp_name(number, name);
+        r = hadb_path_join(temp, log->path, name, err);
     }
     if (r == 0) {
         *segment = (struct hadb__kv_segment){

@@ -15,8 +15,8 @@
 
 #define HADB__KV_LOG_RANK 810u /* above the state's lock */
 #define HADB__KV_SEGMENT_BYTES_DEFAULT (64u << 20)
-#define HADB__KV_NAME_BYTES 32u              /* "seg-" 16 ".kv.new" NUL */
-#define HADB__KV_SCRATCH_KEEP_MAX (1u << 20) /* a bigger buffer is given back after use */
+#define HADB__KV_NAME_BYTES 32u               /* "seg-" 16 ".kv.new" NUL */
+#define HADB__KV_SCRATCH_KEEP_MAX (32u << 10) /* a bigger buffer is given back after use */
 
 /* Where a value lies: the lead of the kv engine's cells. */
 struct hadb__kv_ref {
@@ -63,6 +63,8 @@ struct hadb__kv_log {
 };
 
 void hadb__kv_segment_name(uint64_t number, char out[HADB__KV_NAME_BYTES]);
+void hadb__kv_temp_name(uint64_t number,
+                        char out[HADB__KV_NAME_BYTES]); /* until its header is safe */
 
 /* HADB_ENOTSUP when read-only, HADB_EPOISONED after a failed write. */
 int hadb__kv_log_check(struct hadb__kv_log *log, struct hadb_error *err);

@@ -335,9 +335,8 @@ static int remove_temps(struct hadb__kv_log *log, const struct hadb_buf *temps,
 {
     const uint64_t *numbers = (const uint64_t *)(const void *)temps->data;
     for (size_t i = 0; i < temps->len / sizeof(*numbers); i++) {
-        char name[HADB__KV_NAME_BYTES + 8], path[HADB_PATH_BYTES_MAX];
-        hadb__kv_segment_name(numbers[i], name);
-        strcat(name, ".new");
+        char name[HADB__KV_NAME_BYTES], path[HADB_PATH_BYTES_MAX];
+        hadb__kv_temp_name(numbers[i], name);
         int r = hadb_path_join(path, log->path, name, err);
         if (r == 0) {
             r = hadb_fs_unlink(&log->env.fs, path, err);

@@ -208,7 +208,7 @@ HADB_API int hadb_engine_apply(const struct hadb_engine *engine, struct hadb_sli
 /** Move the mark forward. Returns 0. Errors as hadb_engine_apply. Threads the one writer. */
 HADB_API int hadb_engine_mark(const struct hadb_engine *engine, const struct hadb_pos *mark,
                               struct hadb_error *err);
-/** Make all applied so far durable. Returns 0. Errors HADB_EIO, HADB_ENOSPC, HADB_EPOISONED. Threads any. */
+/** Make all applied so far durable. Returns 0. Errors HADB_EIO, HADB_EPOISONED. Threads any. */
 HADB_API int hadb_engine_sync(const struct hadb_engine *engine, struct hadb_error *err);
 /**
  * Read one key of @view (NULL = newest state). @value is replaced; @value and @version may be NULL.
