@@ -38,13 +38,11 @@ static void release(struct hadb_http_exchange *x, unsigned holder)
 {
     HADB_ASSERT(x->held & holder);
     x->held &= ~holder;
-    if (holder == HADB_HTTP_HELD_OWNER && x->server) {
-        x->server->pending_len--;
-    }
     if (x->held) {
         return;
     }
     if (x->server) {
+        x->server->pending_len -= x->dispatched;
         x->server->bodies_bytes -= x->body_counted;
     }
     if (x->response) {
@@ -403,7 +401,6 @@ void hadb__http_on_completed(void *cls, struct MHD_Connection *mhd, void **con_c
     }
     bool orphaned = x->server->stopping && (x->held & HADB_HTTP_HELD_OWNER);
     if (orphaned) { /* answered after the server's end, which then only frees it */
-        x->server->pending_len--;
         x->server = NULL;
     }
     release(x, HADB_HTTP_HELD_MHD);

@@ -36,6 +36,7 @@
 #define SWEEP_EVERY_MS_MAX 5000u
 #define BODY_BYTES_PER_MS_MIN 16u
 #define EVENTS_MAX 64
+#define ROUNDS_MAX 8       /* of libmicrohttpd in one turn of the loop */
 #define FLUSH_ROUNDS_MAX 4 /* at stop */
 
 void hadb__http_kick(struct hadb_http_server *server)
@@ -52,20 +53,31 @@ void hadb__http_poke(struct hadb_http_conn *conn)
 
 /* ---- the loop ---- */
 
-static void arm_timer(struct hadb_http_server *server);
+static void arm_timer(struct hadb_http_server *server, bool wants_time, uint64_t ms);
 
-/* Lets libmicrohttpd and the gone callbacks run until neither has anything to do at once. */
+/* Lets libmicrohttpd and the gone callbacks run while they have something to do at once: an answer takes
+ * it two or three rounds. Bounded, so that one busy client does not hold the loop. */
 static void turn(struct hadb_http_server *server)
 {
     HADB_ASSERT(!server->in_turn);
+    MHD_UNSIGNED_LONG_LONG ms = 0;
+    bool wants_time = false;
     server->in_turn = true;
-    do {
+    for (int round = 0; round < ROUNDS_MAX; round++) {
         server->kicked = false;
         MHD_run(server->mhd);
         hadb__http_deliver_late(server);
-    } while (server->kicked);
+        wants_time = MHD_get_timeout(server->mhd, &ms) == MHD_YES;
+        if (!server->kicked && (!wants_time || ms > 0)) {
+            break;
+        }
+    }
     server->in_turn = false;
-    arm_timer(server);
+    if (server->kicked) {
+        wants_time = true;
+        ms = 0;
+    }
+    arm_timer(server, wants_time, ms);
 }
 
 static void on_timer(uv_timer_t *timer)
@@ -73,10 +85,9 @@ static void on_timer(uv_timer_t *timer)
     turn(timer->data);
 }
 
-static void arm_timer(struct hadb_http_server *server)
+static void arm_timer(struct hadb_http_server *server, bool wants_time, uint64_t ms)
 {
-    MHD_UNSIGNED_LONG_LONG ms = 0;
-    if (MHD_get_timeout(server->mhd, &ms) != MHD_YES) {
+    if (!wants_time) {
         uv_timer_stop(&server->timer);
         return;
     }
@@ -497,8 +508,7 @@ static void stop_task(void *arg)
     struct hadb_http_server *server = arg;
     HADB_ASSERT(!server->in_turn);
     quiesce_task(server);
-    MHD_run(server->mhd); /* answers given so far go out */
-    hadb__http_deliver_late(server);
+    turn(server); /* answers given so far go out */
     server->stopping = true;
     for (struct hadb_http_conn *conn = server->conns; conn; conn = conn->next) {
         if (conn->exchange) {

@@ -65,10 +65,11 @@ int hadb_http_server_start(struct hadb_loop *loop, const struct hadb_http_server
 const char *hadb_http_server_address(const struct hadb_http_server *server);
 /* Takes no new connections any more; those that are open go on. Any thread. */
 void hadb_http_server_quiesce(struct hadb_http_server *server);
-/* Exchanges not yet answered, and streams not yet ended or closed. */
+/* Exchanges from their handler until the answer is wholly handed to the system, streams included: 0 is the
+ * moment to stop without cutting anybody off. */
 size_t hadb_http_server_pending(const struct hadb_http_server *server);
 /*
- * Closes all connections: what was answered is handed to the system first; exchanges without answer get their
+ * Closes all connections: answers are handed to the system as far as it takes them at once; exchanges without answer get their
  * gone callback, streams their closed callback (HADB_ECANCELED). Exchanges may still be answered afterwards
  * (a no-op that frees them). NULL is fine. Any thread, but not from a callback of the server.
  */

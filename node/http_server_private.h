@@ -86,7 +86,7 @@ struct hadb_http_server {
     struct hadb_http_conn *conns;
     struct hadb_http_exchange *late_head, *late_tail; /* gone callbacks that are due */
     size_t bodies_bytes;
-    size_t pending_len;
+    size_t pending_len; /* exchanges from dispatch until they are freed */
 };
 
 /* http_server.c */

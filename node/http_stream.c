@@ -124,7 +124,6 @@ struct hadb_http_stream *hadb_http_stream_begin(struct hadb_http_exchange *x,
     if (stream) {
         stream->exchange = x;
         x->stream = stream;
-        stream->server->pending_len++;
         MHD_set_connection_option(x->conn->mhd, MHD_CONNECTION_OPTION_TIMEOUT, 0u);
     }
     hadb__http_answer(x, 200, response);
@@ -151,7 +150,6 @@ void hadb__http_stream_completed(struct hadb_http_stream *stream)
         return; /* libmicrohttpd still holds it: it frees the response after this */
     }
     stream->held_by_owner = false;
-    stream->server->pending_len--;
     bool freed_later = stream->held_by_mhd;
     stream->closed(stream->arg, stream->failed ? stream->failed : HADB_EIO);
     if (!freed_later) {
@@ -205,7 +203,6 @@ void hadb_http_stream_end(struct hadb_http_stream *stream)
     HADB_ASSERT(stream->held_by_owner && !stream->ended);
     stream->ended = true;
     stream->held_by_owner = false;
-    stream->server->pending_len--;
     if (stream->exchange) {
         hadb__http_resume(stream->exchange);
     }

@@ -656,6 +656,49 @@ static void read_pending(void *arg)
     rig->handled = (unsigned)hadb_http_server_pending(rig->server);
 }
 
+/* An answer that the client has read is over a moment later. */
+static void wait_for_none_pending(struct rig *rig)
+{
+    uint64_t deadline = in_ms(WAIT_MS_MAX);
+    do {
+        hadb_loop_call(rig->loop, read_pending, rig);
+    } while (rig->handled > 0 && in_ms(0) < deadline);
+    assert_int_equal(rig->handled, 0);
+}
+
+static void reply_held_big(void *arg)
+{
+    struct rig *rig = arg;
+    struct hadb_buf body = {0};
+    if (hadb_buf_reserve(&body, 32u << 20) != 0) {
+        abort();
+    }
+    memset(body.data, 'x', 32u << 20);
+    body.len = 32u << 20;
+    hadb_http_reply_take(rig->held, 200, NULL, 0, &body);
+    rig->held = NULL;
+}
+
+static void server__exchange_is_pending_until_its_answer_is_sent(void **state)
+{
+    (void)state;
+    struct rig *rig = rig_up(plain);
+    int fd = raw_connect(rig->address);
+    raw_send_str(fd, GET("/hold"));
+    gate_wait(&rig->held_gate, 1);
+    hadb_loop_call(rig->loop, reply_held_big, rig); /* more than the sockets hold */
+    struct pollfd begun = {.fd = fd, .events = POLLIN};
+    assert_int_equal(poll(&begun, 1, WAIT_MS_MAX), 1);
+    hadb_loop_call(rig->loop, read_pending, rig);
+    assert_int_equal(rig->handled, 1);
+    struct raw_reply reply = raw_read(fd);
+    assert_int_equal(reply.body.len, 32u << 20);
+    raw_reply_deinit(&reply);
+    wait_for_none_pending(rig);
+    close(fd);
+    rig_down(rig);
+}
+
 static void server__quiesce_takes_no_new_connection_and_serves_the_old(void **state)
 {
     (void)state;
@@ -677,8 +720,7 @@ static void server__quiesce_takes_no_new_connection_and_serves_the_old(void **st
     struct raw_reply reply = raw_read(fd);
     assert_int_equal(reply.status, 200);
     raw_reply_deinit(&reply);
-    hadb_loop_call(rig->loop, read_pending, rig);
-    assert_int_equal(rig->handled, 0);
+    wait_for_none_pending(rig);
     close(fd);
     rig_down(rig);
 }
@@ -708,6 +750,7 @@ int main(void)
         cmocka_unit_test(exchange__owner_hears_that_the_client_is_gone),
         cmocka_unit_test(server__stop_tells_owners_and_late_answers_are_harmless),
         cmocka_unit_test(server__stop_sends_answers_that_were_given_before),
+        cmocka_unit_test(server__exchange_is_pending_until_its_answer_is_sent),
         cmocka_unit_test(server__quiesce_takes_no_new_connection_and_serves_the_old),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
