@@ -70,7 +70,7 @@ enum hadb_watch_link { HADB_LINK_CONNECTED, HADB_LINK_REFUSED, HADB_LINK_NO_ANSW
 struct hadb_watch {
     struct hadb_hint_config config;
     struct hadb_id incarnation; /* whose life is being judged */
-    uint64_t counter;           /* last counter read */
+    uint64_t counter;           /* last counter read; 0 = none yet */
     uint64_t alive_at_ms;       /* last proof of life on this node's own clock */
     uint64_t next_at_ms;        /* next read or connection check */
     uint8_t liveness;           /* enum hadb_liveness */

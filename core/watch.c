@@ -55,10 +55,10 @@ static bool checking_connection(const struct hadb_watch *watch)
     return watch->broken && watch->refused < REFUSED_ENOUGH;
 }
 
-/* With a lively stream its record need not be read at all. */
-static bool wants_record(const struct hadb_watch *watch, uint64_t now_ms)
+/* A stream that is silent for longer than this makes its record worth reading: heartbeats come every ttl/3. */
+static uint64_t stream_silence_ms(const struct hadb_watch *watch)
 {
-    return !watch->stream_up || now_ms >= watch->alive_at_ms + 2u * watch->config.ttl_ms / 3u;
+    return (uint64_t)watch->config.ttl_ms * 2 / 5;
 }
 
 enum hadb_watch_do hadb_watch_step(struct hadb_watch *watch, uint64_t now_ms)
@@ -72,9 +72,6 @@ enum hadb_watch_do hadb_watch_step(struct hadb_watch *watch, uint64_t now_ms)
         return HADB_WATCH_CONNECT;
     }
     watch->next_at_ms = now_ms + hadb_hint_renew_every_ms(&watch->config);
-    if (!wants_record(watch, now_ms)) {
-        return HADB_WATCH_NOTHING;
-    }
     watch->busy = true;
     return HADB_WATCH_READ;
 }
@@ -82,6 +79,9 @@ enum hadb_watch_do hadb_watch_step(struct hadb_watch *watch, uint64_t now_ms)
 void hadb_watch_alive(struct hadb_watch *watch, uint64_t now_ms)
 {
     watch->alive_at_ms = now_ms;
+    if (watch->stream_up) { /* with a lively stream its record need not be read at all */
+        watch->next_at_ms = now_ms + stream_silence_ms(watch);
+    }
     judge(watch, now_ms);
 }
 
@@ -116,6 +116,9 @@ void hadb_watch_record(struct hadb_watch *watch, enum hadb_result result,
         watch->refused = REFUSED_ENOUGH; /* a later life of that node: this one is over */
     } else if (state == HADB_HINT_FREE) {
         watch->liveness = HADB_LIVE_FREE;
+    } else if (watch->counter == 0) {
+        watch->counter =
+            counter; /* the first reading: written who knows when, so no proof of life */
     } else if (counter != watch->counter) {
         watch->counter = counter;
         watch->alive_at_ms = now_ms;

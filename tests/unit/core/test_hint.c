@@ -220,6 +220,41 @@ static void watch__false_alarms_slow_the_checks_down(void **state)
     assert_true(gap_ms[0] < gap_ms[1] && gap_ms[1] < gap_ms[2]);
 }
 
+/* A process that was stopped while its stream stayed open: reading its record for the first time says nothing. */
+static void watch__first_reading_of_a_record_is_no_proof_of_life(void **state)
+{
+    (void)state;
+    struct hadb_id id;
+    struct hadb_watch watch = watch_of(&id);
+    hadb_watch_stream(&watch, true, 1000);
+    uint64_t now_ms = 1000;
+    while (hadb_watch_liveness(&watch) == HADB_LIVE_ALIVE) {
+        now_ms = hadb_watch_deadline(&watch);
+        if (hadb_watch_step(&watch, now_ms) == HADB_WATCH_READ) {
+            hadb_watch_record(&watch, HADB_R_OK, &id, 41, HADB_HINT_LIVE, now_ms);
+        }
+    }
+    assert_int_equal(now_ms, 1000 + 968); /* ttl * 1.02 + 50 after the last sign of life */
+    assert_int_equal(hadb_watch_liveness(&watch), HADB_LIVE_SILENT);
+}
+
+/* The stream is silent, but the record moves: partitioned from us, not dead. */
+static void watch__record_that_moves_while_the_stream_is_silent_is_life(void **state)
+{
+    (void)state;
+    struct hadb_id id;
+    struct hadb_watch watch = watch_of(&id);
+    hadb_watch_stream(&watch, true, 1000);
+    uint64_t now_ms = 1000;
+    while (now_ms < 20000) {
+        now_ms = hadb_watch_deadline(&watch);
+        if (hadb_watch_step(&watch, now_ms) == HADB_WATCH_READ) {
+            hadb_watch_record(&watch, HADB_R_OK, &id, now_ms / 300, HADB_HINT_LIVE, now_ms);
+        }
+        assert_int_equal(hadb_watch_liveness(&watch), HADB_LIVE_ALIVE);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -233,6 +268,8 @@ int main(void)
         cmocka_unit_test(watch__a_timeout_is_no_evidence),
         cmocka_unit_test(watch__a_moving_counter_keeps_it_alive_without_a_stream),
         cmocka_unit_test(watch__heartbeats_spare_reading_the_record),
+        cmocka_unit_test(watch__first_reading_of_a_record_is_no_proof_of_life),
+        cmocka_unit_test(watch__record_that_moves_while_the_stream_is_silent_is_life),
         cmocka_unit_test(watch__free_and_a_later_life_are_verdicts),
         cmocka_unit_test(watch__false_alarms_slow_the_checks_down),
     };
