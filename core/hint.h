@@ -76,6 +76,7 @@ struct hadb_watch {
     uint8_t liveness;           /* enum hadb_liveness */
     uint8_t refused;            /* consecutive refusals after the stream broke */
     bool stream_up;
+    bool counter_known;   /* the counter was read after the last proof of life by other means */
     bool broken;          /* the stream broke by itself: fast suspicion is on */
     bool busy;            /* a read or check is under way */
     uint8_t false_alarms; /* refusals from an owner that turned out alive: back off */

@@ -79,6 +79,7 @@ enum hadb_watch_do hadb_watch_step(struct hadb_watch *watch, uint64_t now_ms)
 void hadb_watch_alive(struct hadb_watch *watch, uint64_t now_ms)
 {
     watch->alive_at_ms = now_ms;
+    watch->counter_known = false;
     if (watch->stream_up) { /* with a lively stream its record need not be read at all */
         watch->next_at_ms = now_ms + stream_silence_ms(watch);
     }
@@ -116,9 +117,10 @@ void hadb_watch_record(struct hadb_watch *watch, enum hadb_result result,
         watch->refused = REFUSED_ENOUGH; /* a later life of that node: this one is over */
     } else if (state == HADB_HINT_FREE) {
         watch->liveness = HADB_LIVE_FREE;
-    } else if (watch->counter == 0) {
+    } else if (!watch->counter_known) {
         watch->counter =
-            counter; /* the first reading: written who knows when, so no proof of life */
+            counter; /* written who knows when, maybe before the last heartbeat: no proof of life */
+        watch->counter_known = true;
     } else if (counter != watch->counter) {
         watch->counter = counter;
         watch->alive_at_ms = now_ms;

@@ -39,6 +39,8 @@ void hadb__db_role(struct hadb_db *db, const struct hadb_action *act)
     bool halted = act->role == HADB_CORE_HALTED;
     snprintf(text, sizeof text, "role %s term %" PRIu64 "%s%s", hadb_core_role_name(act->role),
              act->term, halted ? ": " : "", halted ? hadb_core_halt_name(act->halt) : "");
+    int before = __atomic_load_n(&db->role, __ATOMIC_RELAXED);
+    bool led = before == HADB_ROLE_LEADER || before == HADB_ROLE_DRAINING;
     bool bad = halted && act->halt != HADB_HALT_STOPPED;
     hadb_log(node->env, bad ? HADB_LOG_ERROR : HADB_LOG_INFO, "role", db->name, "%s", text);
     __atomic_store_n(&db->role, (int)act->role, __ATOMIC_RELAXED);
@@ -46,6 +48,10 @@ void hadb__db_role(struct hadb_db *db, const struct hadb_action *act)
         HADB_COUNT(&node->counters, elections_won);
     } else if (act->role == HADB_CORE_FENCED) {
         HADB_COUNT(&node->counters, fenced);
+    }
+    if (led && act->role != HADB_CORE_OWNER && act->role != HADB_CORE_DRAINING) {
+        /* This process lives on, so its heartbeats do; only this tells its followers to look. */
+        hadb__stream_send_poke(db);
     }
     tell(db, HADB_EVENT_ROLE, (enum hadb_role)act->role, act->term, text);
     if (act->role == HADB_CORE_FENCED) {
@@ -74,6 +80,9 @@ void hadb__db_owner(struct hadb_db *db, const struct hadb_owner *owner, uint64_t
     }
     hadb__forwards_cancel(db);
     hadb__writes_reroute(db);
+    if (!self) {
+        hadb__stream_send_poke(db); /* whoever still follows this node here misses the seal */
+    }
     char text[160];
     snprintf(text, sizeof text, "leader %s term %" PRIu64, name[0] ? name : "unknown", term);
     hadb_log(node->env, HADB_LOG_INFO, "role", db->name, "%s", text);
@@ -85,7 +94,6 @@ void hadb__db_handoff_done(struct hadb_db *db, enum hadb_result result)
 {
     if (result == HADB_R_OK) {
         HADB_COUNT(&db->node->counters, handoffs_done);
-        hadb__stream_send_poke(db);
     }
     struct hadb_req *req = db->handoffs.first;
     if (!req) {

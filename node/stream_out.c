@@ -83,13 +83,21 @@ static void send_mark(struct hadb_outflow *flow, const struct hadb_id *uuid, uin
     send_frame(flow, HADB_FRAME_MARK, hadb_slice(body, sizeof body), hadb_slice(NULL, 0));
 }
 
-/* What became durable before this stream was there is told once. */
+static void send_poke(struct hadb_outflow *flow, const struct hadb_id *uuid)
+{
+    send_frame(flow, HADB_FRAME_POKE, hadb_slice(uuid->b, 16), hadb_slice(NULL, 0));
+}
+
+/* What became durable before this stream was there is told once; and that another node leads by now: heartbeats
+ * of a living process would keep the follower waiting for news for ever. */
 static void send_marks(struct hadb_outflow *flow)
 {
     for (size_t i = 0; i < flow->dbs_len; i++) {
         struct hadb_db *db = hadb__node_find_uuid(flow->node, &flow->dbs[i]);
         if (db && hadb_core_leads(&db->core)) {
             send_mark(flow, &db->uuid, db->durable.term, db->durable.slot);
+        } else {
+            send_poke(flow, &flow->dbs[i]);
         }
     }
 }
@@ -183,7 +191,7 @@ void hadb__stream_send_poke(struct hadb_db *db)
 {
     for (struct hadb_outflow *flow = db->node->streams.out; flow; flow = flow->next) {
         if (carries(flow, &db->uuid)) {
-            send_frame(flow, HADB_FRAME_POKE, hadb_slice(db->uuid.b, 16), hadb_slice(NULL, 0));
+            send_poke(flow, &db->uuid);
         }
     }
 }

@@ -29,7 +29,8 @@ DB = "main"
 DPKG = "/var/lib/dpkg/status"
 TTL_MS = 2000
 WRITE_SECONDS = 12      # deadline of one record, retries included
-ATTEMPT_SECONDS = 5
+ATTEMPT_SECONDS = 3     # of one attempt: then the same request id goes to another node
+AVOID_SECONDS = 5       # … and the silent one is left alone for so long
 TOTAL_SECONDS = 58      # the whole job gives up after this
 WRITERS = 6             # two per node
 
@@ -46,7 +47,16 @@ class Writer(threading.Thread):
         super().__init__(daemon=True)
         self.job, self.index = job, index
         self.acked, self.unknown, self.retries = {}, set(), 0
-        self.turn = index
+        self.turn, self.avoid = index, {}
+
+    def next_client(self, clients):
+        """One node after another, without those that were silent a moment ago."""
+        for _ in clients:
+            self.turn += 1
+            client = clients[self.turn % len(clients)]
+            if self.avoid.get(client, 0) < time.monotonic():
+                break
+        return client
 
     def run(self):
         clients = [Client(node.address, timeout=ATTEMPT_SECONDS + 1) for node in self.job.cluster.nodes]
@@ -63,9 +73,8 @@ class Writer(threading.Thread):
     def write(self, clients, key):
         identity, until = request_id(), time.monotonic() + WRITE_SECONDS
         value = f"{key} written by writer {self.index}".encode()
-        self.turn += 1
         while True:
-            client = clients[self.turn % len(clients)]
+            client = self.next_client(clients)
             reply = client.kv("PUT", DB, key, value, "if_absent", request_id=identity,
                               deadline_ms=ATTEMPT_SECONDS * 1000)
             if reply.status == 200:
@@ -81,7 +90,8 @@ class Writer(threading.Thread):
                 self.job.problems.append(f"{key}: no answer within {WRITE_SECONDS} s, last {reply!r}")
                 return
             self.retries += 1
-            self.turn += 1
+            if reply.status == 0:
+                self.avoid[client] = time.monotonic() + AVOID_SECONDS
             time.sleep(0.005)
 
 

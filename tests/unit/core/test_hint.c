@@ -171,6 +171,30 @@ static void watch__a_moving_counter_keeps_it_alive_without_a_stream(void **state
     assert_int_equal(hadb_watch_liveness(&watch), HADB_LIVE_SILENT);
 }
 
+/* Its record was read in an earlier silence; the counter has moved since, but maybe before the last heartbeat. */
+static void watch__second_silence_lasts_one_patience_too(void **state)
+{
+    (void)state;
+    struct hadb_id id;
+    struct hadb_watch watch = watch_of(&id);
+    hadb_watch_stream(&watch, true, 1000);
+    for (uint64_t now_ms = 1000, counter = 70; now_ms < 3000;
+         now_ms = hadb_watch_deadline(&watch)) {
+        if (hadb_watch_step(&watch, now_ms) == HADB_WATCH_READ) {
+            hadb_watch_record(&watch, HADB_R_OK, &id, counter++, HADB_HINT_LIVE, now_ms);
+        }
+    }
+    hadb_watch_alive(&watch, 4000);
+    uint64_t now_ms = 4000;
+    while (hadb_watch_liveness(&watch) == HADB_LIVE_ALIVE && now_ms < 9000) {
+        now_ms = hadb_watch_deadline(&watch);
+        if (hadb_watch_step(&watch, now_ms) == HADB_WATCH_READ) {
+            hadb_watch_record(&watch, HADB_R_OK, &id, 99, HADB_HINT_LIVE, now_ms);
+        }
+    }
+    assert_int_equal(now_ms, 4000 + 968);
+}
+
 static void watch__heartbeats_spare_reading_the_record(void **state)
 {
     (void)state;
@@ -267,6 +291,7 @@ int main(void)
         cmocka_unit_test(watch__two_refusals_after_a_broken_stream_are_enough),
         cmocka_unit_test(watch__a_timeout_is_no_evidence),
         cmocka_unit_test(watch__a_moving_counter_keeps_it_alive_without_a_stream),
+        cmocka_unit_test(watch__second_silence_lasts_one_patience_too),
         cmocka_unit_test(watch__heartbeats_spare_reading_the_record),
         cmocka_unit_test(watch__first_reading_of_a_record_is_no_proof_of_life),
         cmocka_unit_test(watch__record_that_moves_while_the_stream_is_silent_is_life),
