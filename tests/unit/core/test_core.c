@@ -295,6 +295,26 @@ static void owner__batches_what_was_committed_while_the_window_was_full(void **s
     assert_int_equal(must(&rig, HADB_ACT_FRAME_DATA)->txid, 51);
 }
 
+static void owner__next_slot_waits_until_it_carries_as_much_as_is_in_flight(void **state)
+{
+    (void)state;
+    struct rig rig;
+    rig_init(&rig, NULL);
+    rig_lead(&rig);
+    commit(&rig, 53);
+    answer_framed(&rig, must(&rig, HADB_ACT_FRAME_DATA), 53, 16);
+    enum hadb_core_op op = must(&rig, HADB_ACT_CREATE)->op;
+    commit(&rig, 54);
+    NONE(&rig, HADB_ACT_FRAME_DATA);
+    commit(&rig, 55);
+    NONE(&rig, HADB_ACT_FRAME_DATA);
+    struct rig full = rig;
+    commit(&full, 56); /* three are in flight, three wait */
+    must(&full, HADB_ACT_FRAME_DATA);
+    answer_created(&rig, op, HADB_R_OK); /* or nothing is in flight any more */
+    must(&rig, HADB_ACT_FRAME_DATA);
+}
+
 static void owner__resends_the_same_bytes_until_definite(void **state)
 {
     (void)state;
@@ -715,6 +735,7 @@ int main(void)
         cmocka_unit_test(replica__never_seals),
         cmocka_unit_test(owner__acknowledges_in_slot_order),
         cmocka_unit_test(owner__batches_what_was_committed_while_the_window_was_full),
+        cmocka_unit_test(owner__next_slot_waits_until_it_carries_as_much_as_is_in_flight),
         cmocka_unit_test(owner__resends_the_same_bytes_until_definite),
         cmocka_unit_test(fenced__closes_the_gate_first_then_saves_its_tail),
         cmocka_unit_test(fenced__write_found_in_the_history_is_acknowledged_not_rewound),
