@@ -214,6 +214,7 @@ void hadb__job_swap(void *arg);    /* … and put in place */
 /* db_write.c */
 void hadb__write_route(struct hadb_req *req);
 void hadb__writes_kick(struct hadb_db *db);
+void hadb__writes_gated(struct hadb_db *db);                   /* what has not begun goes elsewhere */
 void hadb__writes_reroute(struct hadb_db *db);                /* leader or gate changed */
 void hadb__undurable_check(struct hadb_db *db);               /* durable or synced moved */
 void hadb__undurable_lost(struct hadb_db *db, bool definite); /* the tail is gone */

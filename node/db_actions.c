@@ -390,6 +390,7 @@ static void act_gate(struct hadb_db *db, const struct hadb_action *act)
     /* The flag first; then a barrier on the queue, behind every commit that saw it open. */
     __atomic_store_n(&db->gate, 0, __ATOMIC_RELEASE);
     submit(job_for(db, act), &db->queue, db->node->engine_pool, true, hadb__job_gate);
+    hadb__writes_gated(db);
 }
 
 static void act_durable(struct hadb_db *db, const struct hadb_action *act)
@@ -465,7 +466,8 @@ void hadb__db_act(struct hadb_db *db, const struct hadb_action *act, struct hadb
         get_manifest(db, act);
         break;
     case HADB_ACT_FRAME_DATA:
-        submit(job_for(db, act), NULL, node->engine_pool, true, hadb__job_frame_data);
+        /* On the queue: whatever it captures has been reported as committed before its answer is. */
+        submit(job_for(db, act), &db->queue, node->engine_pool, true, hadb__job_frame_data);
         break;
     case HADB_ACT_FRAME_SEAL:
         act_frame_seal(db, act);

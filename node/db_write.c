@@ -68,6 +68,15 @@ void hadb__write_route(struct hadb_req *req)
     }
 }
 
+void hadb__writes_gated(struct hadb_db *db)
+{
+    while (db->writes.first && __atomic_load_n(&db->gate, __ATOMIC_ACQUIRE) == 0) {
+        struct hadb_req *req = db->writes.first;
+        hadb__reqs_remove(req);
+        hadb__write_route(req);
+    }
+}
+
 void hadb__writes_reroute(struct hadb_db *db)
 {
     if (db->state != HADB_DB_OPEN) {

@@ -60,6 +60,9 @@ static void answered(struct hadb_req *req, const struct hadb_http_result *result
             hadb__req_finish(req, req->r, why.code ? &why : NULL);
             return;
         }
+        if (req->r == HADB_EUNAVAIL) { /* it may not lead any more: look at the log */
+            hadb__db_event(req->db, &(struct hadb_event){.type = HADB_EV_POKE}, NULL);
+        }
         req->maybe_done = req->maybe_done || req->r == HADB_EUNKNOWN;
         req->response = (struct hadb_response){0};
         req->err = (struct hadb_error){0};

@@ -124,11 +124,24 @@ static void check_namesake(struct hadb_node *node)
     hadb_node_record_deinit(&record);
 }
 
+/* Others may have replaced this node while its record was silent: a proof of each term brings that to light,
+ * also where nobody reads or writes. */
+static void prove_terms(struct hadb_node *node)
+{
+    for (struct hadb_db *db = node->dbs, *next; db; db = next) {
+        next = db->next;
+        if (hadb_core_leads(&db->core)) {
+            hadb__db_event(db, &(struct hadb_event){.type = HADB_EV_READ}, NULL);
+        }
+    }
+}
+
 static void hint_done(void *arg, int r)
 {
     struct hadb_node *node = arg;
     struct hadb_peers *peers = &node->peers;
     uint64_t now = hadb__now(node);
+    uint64_t before_ms = peers->hint.renewed_at_ms;
     peers->hint_busy = false;
     int got = r < 0 ? HADB_ETIMEDOUT : peers->hint_r;
     if (peers->hint_writes) {
@@ -138,6 +151,9 @@ static void hint_done(void *arg, int r)
                                                          : HADB_R_UNKNOWN;
         bool freed = got == 0 && peers->hint.state == HADB_HINT_FREE;
         hadb_hint_write_done(&peers->hint, result, now);
+        if (before_ms != 0 && peers->hint.renewed_at_ms > before_ms + node->ttl_ms) {
+            prove_terms(node);
+        }
         if (freed && peers->on_free) {
             void (*on_free)(void *) = peers->on_free;
             peers->on_free = NULL;
