@@ -71,6 +71,10 @@ static void receive_probes(struct zombie *z, uint64_t old_term, bool acked[PROBE
         z->forwarded += status == 200 && reply.term > old_term;
         z->acked_after_seal += status == 200 && reply.term <= old_term;
         z->refused += status != 200;
+        if (status != 200 && z->cluster.options->verbose) {
+            fprintf(stderr, "bench: probe %u: %d %.*s\n", i, status,
+                    reply.body ? (int)reply.body_len : 0, reply.body ? reply.body : "");
+        }
     }
     int status = bench_http_receive(&z->probes[PROBES + 1], deadline_ns, &reply);
     z->stale_reads += status == 404;
@@ -129,9 +133,9 @@ static void one_round(struct zombie *z, unsigned round)
     send_probes(z, round, fresh);
     uint64_t wake_ns = bench_now_ns();
     bench_node_wake(&z->cluster, old);
-    receive_probes(z, term, acked);
     unsigned leader = bench_cluster_settle(&z->cluster, SETTLE_MS_MAX, &new_term);
     double wake_ms = (double)(bench_now_ns() - wake_ns) / 1e6;
+    receive_probes(z, term, acked);
     bench_samples_add(&z->wake_ms, wake_ms);
     z->rejoined += z->cluster.nodes[old].pid == pid && leader != old && new_term > term;
     check_probes(z, round, acked, leader);
