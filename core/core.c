@@ -98,8 +98,9 @@ void hadb__halt(struct hadb_step *s, enum hadb_halt reason)
     if (core->gate_open) {
         hadb__close_gate(s, HADB_GATE_CLOSED);
     }
+    hadb__handoff_fail(s);
     hadb__slots_drop(s);
-    hadb__snap_drop(s);
+    hadb__snap_halt(s);
     hadb__stream_clear(s);
     hadb__drop_pending(s);
     hadb__read_fail(s);
@@ -107,9 +108,8 @@ void hadb__halt(struct hadb_step *s, enum hadb_halt reason)
     core->phase = HADB_PH_IDLE;
     core->seal_at_ms = 0;
     hadb__set_role(s, HADB_CORE_HALTED);
-    if (reason != HADB_HALT_STOPPED && !core->given_up) {
-        core->given_up = true;
-        hadb__act(s, HADB_ACT_GIVE_UP)->flag = true;
+    if (reason != HADB_HALT_STOPPED) {
+        hadb__give_up(s, true);
     }
 }
 
@@ -272,6 +272,15 @@ static void created(struct hadb_step *s, const struct hadb_event *ev)
     }
 }
 
+static void poke(struct hadb_step *s)
+{
+    if (hadb_core_leads(s->core)) {
+        s->core->read_waiting = true; /* a round without members: its proof tells */
+    } else {
+        s->core->poke = true;
+    }
+}
+
 static void tick(struct hadb_step *s)
 {
     hadb__slots_tick(s);
@@ -349,7 +358,7 @@ static void dispatch(struct hadb_step *s, const struct hadb_event *ev)
         hadb__liveness(s, ev);
         break;
     case HADB_EV_POKE:
-        s->core->poke = true;
+        poke(s);
         break;
     case HADB_EV_STREAM:
         hadb__stream_state(s, ev);

@@ -135,13 +135,13 @@ struct hadb_core {
     struct hadb_stream_entry stream[HADB_STREAM_BUFFER_MAX]; /* consecutive, from view.slot + 1 */
     struct hadb_entry_info pending; /* entry being applied, seal being created */
     uint64_t pending_handle;
+    bool pending_known; /* the owner's stream had brought it before: no new sign of life */
 
     /* owner */
     bool gate_closing; /* a GATE action is unanswered */
     bool gate_open;
-    bool framing;    /* op FRAME is busy */
-    bool frame_dead; /* … for a term that is lost: release the answer */
-    bool stopping;
+    bool framing;         /* op FRAME is busy */
+    bool frame_dead;      /* … for a term that is lost: release the answer */
     uint64_t framed_slot; /* last slot framed */
     hadb_txid framed_txid;
     struct hadb_hash framed_hash;
@@ -159,18 +159,21 @@ struct hadb_core {
     bool read_waiting;  /* the open round has members */
     uint64_t
         read_sent; /* round whose proof is outstanding on MAIN (follower) or READ (owner); 0 = none */
-    uint8_t read_phase;  /* owner: enum in core/read.c */
-    uint64_t read_slot;  /* owner: slot that was asked for */
-    uint64_t read_at_ms; /* owner: ask again */
+    uint8_t read_phase;    /* owner: enum in core/read.c */
+    uint64_t read_slot;    /* owner: slot that was asked for */
+    uint8_t read_attempts; /* owner: doublings of the wait so far */
+    uint64_t read_at_ms;   /* owner: ask again */
 
     /* snapshot */
     uint8_t snap_phase; /* core/snapshot.c */
     bool snap_wanted;
+    uint8_t snap_attempts; /* doublings of the wait so far */
     uint64_t snap_view, snap_handle;
     struct hadb_pos snap_pos;
-    uint64_t snap_at_ms;     /* next try, or end of the grace period */
-    uint64_t snap_nonce;     /* counts attempts: tells own manifest writes from others' */
-    uint64_t snap_last_slot; /* boundary of the last snapshot that this process knows of */
+    uint64_t snap_at_ms;       /* next try, or end of the grace period */
+    uint64_t snap_nonce;       /* counts attempts: tells own manifest writes from others' */
+    uint64_t snap_last_slot;   /* boundary of the last snapshot that this process knows of */
+    uint64_t snap_delete_slot; /* what is deleted once snap_at_ms has come */
 };
 _Static_assert(sizeof(struct hadb_core) <= 2048, "one database's machine stays small");
 

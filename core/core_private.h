@@ -63,7 +63,9 @@ void hadb__follow_applied(struct hadb_step *s, const struct hadb_event *ev);
 void hadb__follow_rewound(struct hadb_step *s, const struct hadb_event *ev);
 void hadb__follow_restored(struct hadb_step *s, const struct hadb_event *ev);
 void hadb__drop_pending(struct hadb_step *s);
-void hadb__accept_entry(struct hadb_step *s, const struct hadb_entry_info *entry, uint64_t handle);
+/* @known: the stream had brought it before. */
+void hadb__accept_entry(struct hadb_step *s, const struct hadb_entry_info *entry, uint64_t handle,
+                        bool known);
 void hadb__apply_pending(struct hadb_step *s);
 
 /* stream.c: the owner's stream as an accelerator */
@@ -74,6 +76,8 @@ bool hadb__stream_ready(const struct hadb_core *core); /* next entry is here and
 bool hadb__stream_behind(
     const struct hadb_core *core);              /* the mark is ahead and the entry is not here */
 void hadb__stream_advance(struct hadb_step *s); /* view moved on by one slot */
+/* The next entry was read from storage. True: the stream had brought the same. */
+bool hadb__stream_overtaken(struct hadb_step *s, const struct hadb_entry_info *entry);
 void hadb__stream_clear(struct hadb_step *s);
 
 /* election.c */
@@ -99,7 +103,9 @@ void hadb__slots_drop(struct hadb_step *s);
 void hadb__slot_durable(struct hadb_step *s, struct hadb_slot *slot);
 struct hadb_slot *hadb__slot_find(struct hadb_core *core, uint64_t slot);
 bool hadb__window_empty(const struct hadb_core *core);
+bool hadb__window_room(const struct hadb_core *core);
 void hadb__fence(struct hadb_step *s);
+void hadb__give_up(struct hadb_step *s, bool flag);
 uint64_t hadb__owner_deadline(const struct hadb_core *core);
 
 /* read.c: rounds of linearizable reads */
@@ -116,6 +122,7 @@ void hadb__handoff(struct hadb_step *s, const struct hadb_event *ev);
 void hadb__handoff_ready(struct hadb_step *s, const struct hadb_event *ev);
 void hadb__handoff_pump(struct hadb_step *s);
 void hadb__handoff_tick(struct hadb_step *s);
+void hadb__handoff_fail(struct hadb_step *s); /* leadership is lost before it was handed over */
 void hadb__handed_over(struct hadb_step *s);
 
 /* snapshot.c */
@@ -127,7 +134,8 @@ void hadb__snap_uploaded(struct hadb_step *s, const struct hadb_event *ev);
 void hadb__snap_manifest(struct hadb_step *s, const struct hadb_event *ev);
 void hadb__snap_cas(struct hadb_step *s, const struct hadb_event *ev);
 void hadb__snap_deleted(struct hadb_step *s, const struct hadb_event *ev);
-void hadb__snap_drop(struct hadb_step *s);  /* the view belongs to a lost term */
+void hadb__snap_drop(struct hadb_step *s); /* the view belongs to a lost term */
+void hadb__snap_halt(struct hadb_step *s);
 void hadb__snap_sweep(struct hadb_step *s); /* new owner: finish an interrupted clean-up */
 uint64_t hadb__snap_deadline(const struct hadb_core *core);
 #endif

@@ -15,7 +15,8 @@
 void hadb__arm_seal(struct hadb_step *s, uint32_t wait_max_ms)
 {
     struct hadb_core *core = s->core;
-    bool foreign_tail = hadb__has_tail(core) && !core->start_reseal;
+    bool foreign_tail =
+        hadb__has_tail(core) && !core->start_reseal && !hadb__same_owner(&core->owner, &core->self);
     if (core->config.never_lead || core->seal_at_ms != 0 || hadb_core_leads(core) ||
         core->role == HADB_CORE_FENCED || foreign_tail) {
         return;
@@ -55,6 +56,11 @@ void hadb__liveness(struct hadb_step *s, const struct hadb_event *ev)
     case HADB_LIVE_SILENT:
         hadb__arm_seal(s, core->config.silent_wait_ms);
         break;
+    }
+    bool waits_for_others = core->liveness != HADB_LIVE_ALIVE && core->seal_at_ms == 0;
+    if (waits_for_others && core->next_at_ms == HADB_NEVER) {
+        core->backoff = 0;
+        core->next_at_ms = s->now_ms; /* its stream, even if up, will not tell of its successor */
     }
 }
 
@@ -127,10 +133,8 @@ void hadb__seal_compared(struct hadb_step *s, const struct hadb_event *ev)
         hadb__apply_pending(s);
     } else if (ev->result == HADB_R_OK) {
         give_way(s);
-        if (core->stream[0].handle != 0) { /* the same slot; the buffer starts behind it now */
-            hadb__stream_advance(s);
-        }
-        hadb__accept_entry(s, &ev->entry, ev->handle);
+        bool known = hadb__stream_overtaken(s, &ev->entry);
+        hadb__accept_entry(s, &ev->entry, ev->handle, known);
     } else if (ev->result == HADB_R_CORRUPT) {
         hadb__halt(s, HADB_HALT_CORRUPT);
     } else {
@@ -143,6 +147,7 @@ void hadb__seal_compared(struct hadb_step *s, const struct hadb_event *ev)
 
 void hadb__named_owner(struct hadb_step *s)
 {
+    s->core->progress_at_ms = s->now_ms;
     if (hadb__rule(s->core, HADB_RULE_BOUNDARY_CHECK)) {
         hadb__main_start(s, HADB_PH_BOUNDARY);
     } else {

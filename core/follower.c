@@ -107,6 +107,7 @@ void hadb__drop_pending(struct hadb_step *s)
 {
     hadb__release(s, s->core->pending_handle, 0);
     s->core->pending_handle = 0;
+    s->core->pending_known = false;
     memset(&s->core->pending, 0, sizeof s->core->pending);
 }
 
@@ -146,7 +147,8 @@ static void start_restore(struct hadb_step *s)
 
 static bool news_expected(const struct hadb_core *core, uint64_t now_ms)
 {
-    return core->poke || core->read_waiting || now_ms >= core->next_at_ms ||
+    /* A read whose proof met an entry instead of the tip (read_sent) still needs one. */
+    return core->poke || core->read_waiting || core->read_sent != 0 || now_ms >= core->next_at_ms ||
            hadb__seal_due(core, now_ms) || hadb__stream_behind(core);
 }
 
@@ -163,9 +165,6 @@ void hadb__follow(struct hadb_step *s)
         }
         return;
     }
-    if (s->now_ms < core->retry_at_ms) {
-        return;
-    }
     if (hadb__stream_ready(core)) {
         struct hadb_entry_info entry = {.kind = HADB_CORE_DATA,
                                         .term = core->view.term,
@@ -176,8 +175,8 @@ void hadb__follow(struct hadb_step *s)
         uint64_t handle = core->stream[0].handle;
         core->stream[0].handle = 0;
         hadb__stream_advance(s);
-        hadb__accept_entry(s, &entry, handle);
-    } else if (news_expected(core, s->now_ms)) {
+        hadb__accept_entry(s, &entry, handle, false);
+    } else if (s->now_ms >= core->retry_at_ms && news_expected(core, s->now_ms)) {
         hadb__main_start(s, HADB_PH_GET);
     }
 }
@@ -195,7 +194,7 @@ uint64_t hadb__follow_deadline(const struct hadb_core *core)
     if (core->seal_at_ms != 0) {
         at = HADB_MIN(at, core->seal_at_ms);
     }
-    if (core->poke || core->read_waiting || hadb__stream_behind(core)) {
+    if (core->poke || core->read_waiting || core->read_sent != 0 || hadb__stream_behind(core)) {
         at = 0;
     }
     return HADB_MAX(at, core->retry_at_ms);
@@ -235,13 +234,11 @@ void hadb__follow_entry(struct hadb_step *s, const struct hadb_event *ev)
 {
     HADB_ASSERT(s->core->phase == HADB_PH_GET);
     switch (ev->result) {
-    case HADB_R_OK:
-        if (s->core->stream[0].handle !=
-            0) { /* the same slot; from here on the buffer starts behind it */
-            hadb__stream_advance(s);
-        }
-        hadb__accept_entry(s, &ev->entry, ev->handle);
+    case HADB_R_OK: {
+        bool known = hadb__stream_overtaken(s, &ev->entry);
+        hadb__accept_entry(s, &ev->entry, ev->handle, known);
         break;
+    }
     case HADB_R_ABSENT:
         at_tip(s);
         break;
@@ -299,7 +296,8 @@ static void drop_tail(struct hadb_step *s)
     }
 }
 
-void hadb__accept_entry(struct hadb_step *s, const struct hadb_entry_info *entry, uint64_t handle)
+void hadb__accept_entry(struct hadb_step *s, const struct hadb_entry_info *entry, uint64_t handle,
+                        bool known)
 {
     struct hadb_core *core = s->core;
     enum hadb_doubt why = verify(core, entry);
@@ -310,6 +308,7 @@ void hadb__accept_entry(struct hadb_step *s, const struct hadb_entry_info *entry
     }
     core->pending = *entry;
     core->pending_handle = handle;
+    core->pending_known = known;
     if (entry->kind == HADB_CORE_SEAL && seal_drops_tail(core, entry)) {
         drop_tail(s);
     } else {
@@ -340,6 +339,11 @@ static void doubt_confirmed(struct hadb_step *s)
         hadb__read_proven(s, core->read_sent);
         core->read_sent = 0;
     }
+    if (hadb__same_owner(&core->owner, &core->self)) {
+        /* Fenced, but nobody has sealed; nobody else would, for this node is alive. */
+        hadb__set_role(s, HADB_CORE_FOLLOWER);
+        hadb__arm_seal(s, 0);
+    }
     go_idle(s, false);
 }
 
@@ -358,21 +362,37 @@ void hadb__follow_manifest(struct hadb_step *s, const struct hadb_event *ev)
     }
 }
 
+/* A new entry proves that the owner lives (4.4.1), unless it may well be older than its end. */
+static void sign_of_life(struct hadb_step *s)
+{
+    struct hadb_core *core = s->core;
+    bool surely_over = core->liveness == HADB_LIVE_FREE ||
+                       (core->liveness == HADB_LIVE_GONE && core->config.fast_suspicion);
+    bool over = surely_over || (core->pending_known && core->liveness == HADB_LIVE_SILENT);
+    if (!core->pending_known) {
+        hadb__act(s, HADB_ACT_OWNER_SEEN)->owner = core->owner;
+    }
+    if (over) {
+        hadb__arm_seal(s, 0);
+        return;
+    }
+    core->seal_at_ms = 0;
+    if (!core->stream_up) {
+        core->liveness = HADB_LIVE_ALIVE;
+    }
+}
+
 static void data_applied(struct hadb_step *s)
 {
     struct hadb_core *core = s->core;
     core->view = (struct hadb_pos){core->pending.term, core->pending.slot, core->pending.last_txid,
                                    core->pending.hash};
-    core->seal_at_ms = 0; /* proof that the owner lives (4.4.1) */
-    if (core->start_reseal) {
-        hadb__arm_seal(s, 0);
-    }
     if (core->role == HADB_CORE_CANDIDATE) {
         hadb__set_role(s, HADB_CORE_FOLLOWER);
     }
-    hadb__act(s, HADB_ACT_OWNER_SEEN)->owner = core->owner;
-    if (!core->stream_up) {
-        core->liveness = HADB_LIVE_ALIVE;
+    sign_of_life(s);
+    if (core->start_reseal) {
+        hadb__arm_seal(s, 0);
     }
 }
 
@@ -388,6 +408,11 @@ static void seal_applied(struct hadb_step *s)
     core->start_reseal = core->start_reseal && same_node;
     hadb__stream_clear(s);
     bool mine = hadb__same_owner(&seal->next, &core->self);
+    bool replaces = mine && seal->reason == HADB_SEAL_FAILOVER && !hadb__no_owner(&core->owner) &&
+                    !hadb__same_id(&core->owner.node, &core->self.node);
+    if (replaces) {
+        hadb__act(s, HADB_ACT_NOTIFY)->owner = core->owner; /* it may only have slept */
+    }
     if (core->role == HADB_CORE_FENCED || (core->role == HADB_CORE_CANDIDATE && !mine)) {
         hadb__set_role(s, HADB_CORE_FOLLOWER);
     }
@@ -407,7 +432,7 @@ void hadb__follow_applied(struct hadb_step *s, const struct hadb_event *ev)
 {
     struct hadb_core *core = s->core;
     HADB_ASSERT(core->phase == HADB_PH_APPLY);
-    if (ev->result == HADB_R_DIVERGED) {
+    if (ev->result == HADB_R_DIVERGED && hadb__has_tail(core)) {
         drop_tail(s);
         return;
     }
@@ -479,10 +504,14 @@ void hadb__follow_restored(struct hadb_step *s, const struct hadb_event *ev)
     core->start_reseal = false;
     core->tip_checked = false;
     core->stream_up = false;
+    hadb__stream_clear(s); /* entries that came meanwhile follow the old view */
     if (core->role == HADB_CORE_FENCED) {
         hadb__set_role(s, HADB_CORE_FOLLOWER);
     }
     hadb__set_owner(s, &ev->owner);
+    if (hadb__no_owner(&ev->owner)) {
+        hadb__arm_seal(s, core->config.suspect_wait_ms);
+    }
     struct hadb_action *action = hadb__act(s, HADB_ACT_DURABLE);
     action->pos = core->view;
     action->flag = true;

@@ -73,10 +73,14 @@ void hadb__handoff_pump(struct hadb_step *s)
         return;
     }
     bool flushed = !core->gate_closing && hadb__window_empty(core) && !hadb__has_tail(core);
+    if (!hadb__window_room(core)) {
+        return; /* late answers still hold all places */
+    }
     if (!flushed && hadb__rule(core, HADB_RULE_DRAIN_BEFORE_SEAL)) {
         return;
     }
     core->drain_until_ms = 0; /* from here on there is no way back */
+    core->progress_at_ms = s->now_ms;
     core->framing = true;
     bool resign = hadb__no_owner(&core->target);
     struct hadb_action *action = hadb__act(s, HADB_ACT_FRAME_SEAL);
@@ -87,6 +91,13 @@ void hadb__handoff_pump(struct hadb_step *s)
     action->txid = core->framed_txid;
     action->owner = core->target;
     action->reason = resign ? HADB_SEAL_RESIGN : HADB_SEAL_HANDOFF;
+}
+
+void hadb__handoff_fail(struct hadb_step *s)
+{
+    if (s->core->role == HADB_CORE_DRAINING || s->core->phase == HADB_PH_ASK_READY) {
+        done(s, HADB_R_FAILED);
+    }
 }
 
 void hadb__handoff_tick(struct hadb_step *s)
@@ -116,6 +127,7 @@ void hadb__handed_over(struct hadb_step *s)
     hadb__slots_drop(s);
     hadb__snap_drop(s);
     hadb__read_fail(s);
+    hadb__give_up(s, false);
     hadb__set_role(s, HADB_CORE_FOLLOWER);
     core->handoff_resign = hadb__no_owner(&core->target);
     core->phase = HADB_PH_IDLE;

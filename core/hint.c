@@ -94,6 +94,7 @@ void hadb_hint_write_done(struct hadb_hint *hint, enum hadb_result result, uint6
     HADB_ASSERT(hint->busy && !hint->reread);
     hint->busy = false;
     if (result == HADB_R_OK) {
+        hint->lost = false;
         hint->renewed_at_ms = hint->sent_at_ms;
         hint->next_at_ms = hint->sent_at_ms + hadb_hint_renew_every_ms(&hint->config);
         return;
@@ -103,7 +104,9 @@ void hadb_hint_write_done(struct hadb_hint *hint, enum hadb_result result, uint6
     if (hint->closing) {
         hint->state = HADB_HINT_LIVE; /* FREE has not been seen written: write it again */
     }
-    if (result == HADB_R_LOST) {
+    bool once = result == HADB_R_LOST && !hint->lost;
+    hint->lost = result == HADB_R_LOST;
+    if (once) {
         hint->next_at_ms = now_ms;
     } else {
         again_soon(hint, now_ms);

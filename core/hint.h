@@ -39,6 +39,7 @@ struct hadb_hint {
     uint8_t state;         /* enum hadb_hint_state */
     bool busy;             /* a request is under way */
     bool reread;           /* tag unknown: read before the next write */
+    bool lost;             /* the last write was lost to another writer */
     bool closing;          /* FREE is to be written, then nothing more */
 };
 void hadb_hint_init(struct hadb_hint *hint, const struct hadb_hint_config *config);

@@ -30,6 +30,16 @@ static unsigned in_flight(const struct hadb_core *core)
     return len;
 }
 
+bool hadb__window_room(const struct hadb_core *core)
+{
+    for (unsigned i = 0; i < HADB_WINDOW_MAX; i++) {
+        if (core->window[i].state == HADB_SLOT_FREE) {
+            return true;
+        }
+    }
+    return false;
+}
+
 bool hadb__window_empty(const struct hadb_core *core)
 {
     return in_flight(core) == 0;
@@ -78,6 +88,7 @@ void hadb__own(struct hadb_step *s)
         core->read_waiting = true;
     }
     memset(&core->pending, 0, sizeof core->pending);
+    hadb__give_up(s, false);
     hadb__set_role(s, HADB_CORE_OWNER);
     core->gate_open = true;
     struct hadb_action *action = hadb__act(s, HADB_ACT_GATE);
@@ -112,7 +123,7 @@ void hadb__pump(struct hadb_step *s)
 {
     struct hadb_core *core = s->core;
     if (!hadb_core_leads(core) || core->framing || core->local_txid <= core->framed_txid ||
-        in_flight(core) >= core->config.window || free_slot(core) == NULL || !worth_a_slot(core)) {
+        in_flight(core) >= core->config.window || !hadb__window_room(core) || !worth_a_slot(core)) {
         return;
     }
     core->framing = true;
@@ -165,14 +176,32 @@ void hadb__data_framed(struct hadb_step *s, const struct hadb_event *ev)
     send_slot(s, w, true);
 }
 
+void hadb__give_up(struct hadb_step *s, bool flag)
+{
+    if (s->core->given_up != flag) {
+        s->core->given_up = flag;
+        hadb__act(s, HADB_ACT_GIVE_UP)->flag = flag;
+    }
+}
+
+/* Somebody waits for this owner, and it waits for storage. */
+static bool stalled(const struct hadb_core *core)
+{
+    bool sealing = core->role == HADB_CORE_DRAINING && core->drain_until_ms == 0;
+    return core->phase == HADB_PH_BOUNDARY ||
+           (hadb_core_leads(core) && (sealing || hadb__has_tail(core)));
+}
+
+static bool may_give_up(const struct hadb_core *core)
+{
+    return !core->given_up && core->config.give_up_ms != 0 && stalled(core);
+}
+
 static void progress(struct hadb_step *s)
 {
     struct hadb_core *core = s->core;
     core->progress_at_ms = s->now_ms;
-    if (core->given_up) {
-        core->given_up = false;
-        hadb__act(s, HADB_ACT_GIVE_UP)->flag = false;
-    }
+    hadb__give_up(s, false);
     struct hadb_action *action = hadb__act(s, HADB_ACT_DURABLE);
     action->pos = core->view;
 }
@@ -308,13 +337,12 @@ void hadb__fence(struct hadb_step *s)
 {
     struct hadb_core *core = s->core;
     HADB_ASSERT(hadb_core_leads(core));
-    if (core->role == HADB_CORE_DRAINING || core->phase == HADB_PH_ASK_READY) {
-        hadb__act(s, HADB_ACT_HANDOFF_DONE)->result = HADB_R_FAILED;
-    }
+    hadb__handoff_fail(s);
     hadb__close_gate(s, HADB_GATE_CLOSED);
     hadb__slots_drop(s);
     hadb__snap_drop(s);
     hadb__read_fail(s);
+    hadb__give_up(s, false); /* another one has it */
     hadb__set_role(s, HADB_CORE_FENCED);
     core->phase = HADB_PH_IDLE;
     core->backoff = 0;
@@ -327,8 +355,8 @@ void hadb__fence(struct hadb_step *s)
 void hadb__slots_tick(struct hadb_step *s)
 {
     struct hadb_core *core = s->core;
-    if (!hadb_core_leads(core)) {
-        return;
+    if (may_give_up(core) && s->now_ms >= core->progress_at_ms + core->config.give_up_ms) {
+        hadb__give_up(s, true);
     }
     for (unsigned i = 0; i < HADB_WINDOW_MAX; i++) {
         struct hadb_slot *w = &core->window[i];
@@ -336,16 +364,11 @@ void hadb__slots_tick(struct hadb_step *s)
             send_slot(s, w, false);
         }
     }
-    if (!core->given_up && hadb__has_tail(core) && core->config.give_up_ms != 0 &&
-        s->now_ms >= core->progress_at_ms + core->config.give_up_ms) {
-        core->given_up = true;
-        hadb__act(s, HADB_ACT_GIVE_UP)->flag = true;
-    }
 }
 
 uint64_t hadb__owner_deadline(const struct hadb_core *core)
 {
-    uint64_t at = HADB_NEVER;
+    uint64_t at = may_give_up(core) ? core->progress_at_ms + core->config.give_up_ms : HADB_NEVER;
     if (!hadb_core_leads(core)) {
         return at;
     }
@@ -354,10 +377,7 @@ uint64_t hadb__owner_deadline(const struct hadb_core *core)
             at = HADB_MIN(at, core->window[i].resend_at_ms);
         }
     }
-    if (!core->given_up && hadb__has_tail(core) && core->config.give_up_ms != 0) {
-        at = HADB_MIN(at, core->progress_at_ms + core->config.give_up_ms);
-    }
-    if (core->role == HADB_CORE_DRAINING && core->drain_until_ms != 0) {
+    if (core->role == HADB_CORE_DRAINING && core->drain_until_ms != 0 && !core->gate_closing) {
         at = HADB_MIN(at, core->drain_until_ms);
     }
     return at;

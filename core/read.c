@@ -32,6 +32,7 @@ void hadb__read_fail(struct hadb_step *s)
     hadb__act(s, HADB_ACT_READ_FAIL);
     core->read_waiting = false;
     core->read_sent = 0;
+    core->read_attempts = 0;
     core->read_open++;
     bool unanswered = core->read_phase == READ_GET || core->read_phase == READ_MANIFEST ||
                       core->read_phase == READ_DEAD;
@@ -101,6 +102,7 @@ static void proven(struct hadb_step *s)
 {
     struct hadb_core *core = s->core;
     core->read_phase = READ_IDLE;
+    core->read_attempts = 0;
     uint64_t round = core->read_sent;
     core->read_sent = 0;
     hadb__read_proven(s, round);
@@ -108,8 +110,12 @@ static void proven(struct hadb_step *s)
 
 static void ask_later(struct hadb_step *s)
 {
-    s->core->read_phase = READ_WAIT;
-    s->core->read_at_ms = s->now_ms + hadb__backoff_ms(s->core, 0);
+    struct hadb_core *core = s->core;
+    core->read_phase = READ_WAIT;
+    core->read_at_ms = s->now_ms + hadb__backoff_ms(core, core->read_attempts);
+    if (core->config.jitter && core->read_attempts < 16) {
+        core->read_attempts++;
+    }
 }
 
 /* Something is there: ours (then the slot is durable and the next one is asked), or the term is over. */

@@ -25,6 +25,7 @@ enum snap_phase {
     SNAP_WAIT_CAS, /* the same after a manifest write of unknown outcome */
     SNAP_GRACE,    /* published: DELETE at snap_at_ms */
     SNAP_DELETE,   /* DELETE unanswered */
+    SNAP_PAUSE,    /* no view could be had: the next one not before snap_at_ms */
 };
 
 static struct hadb_action *act(struct hadb_step *s, enum hadb_action_type type,
@@ -39,6 +40,7 @@ static struct hadb_action *act(struct hadb_step *s, enum hadb_action_type type,
 static void delete_below(struct hadb_step *s, uint64_t slot)
 {
     struct hadb_action *action = act(s, HADB_ACT_DELETE, SNAP_DELETE);
+    s->core->snap_delete_slot = slot;
     action->slot = slot;
     action->flag = !hadb__rule(s->core, HADB_RULE_KEEP_SEALS);
 }
@@ -81,15 +83,26 @@ static void upload(struct hadb_step *s)
     core->snap_view = 0;
 }
 
+static void idle(struct hadb_step *s)
+{
+    if (due(s->core)) {
+        start(s);
+    } else {
+        s->core->snap_wanted = false;
+    }
+}
+
 void hadb__snap_pump(struct hadb_step *s)
 {
     struct hadb_core *core = s->core;
     switch ((enum snap_phase)core->snap_phase) {
     case SNAP_IDLE:
-        if (due(core)) {
-            start(s);
-        } else {
-            core->snap_wanted = false;
+        idle(s);
+        break;
+    case SNAP_PAUSE:
+        if (s->now_ms >= core->snap_at_ms) {
+            core->snap_phase = SNAP_IDLE;
+            idle(s);
         }
         break;
     case SNAP_FRAME: /* no more frames are coming: take the view directly */
@@ -112,7 +125,7 @@ void hadb__snap_pump(struct hadb_step *s)
         break;
     case SNAP_GRACE:
         if (s->now_ms >= core->snap_at_ms) {
-            delete_below(s, core->boundary_slot);
+            delete_below(s, core->snap_delete_slot);
         }
         break;
     case SNAP_VIEW:
@@ -125,10 +138,21 @@ void hadb__snap_pump(struct hadb_step *s)
     }
 }
 
+static void later(struct hadb_step *s, enum snap_phase phase)
+{
+    struct hadb_core *core = s->core;
+    core->snap_phase = (uint8_t)phase;
+    core->snap_at_ms = s->now_ms + hadb__backoff_ms(core, 4u + core->snap_attempts);
+    if (core->config.jitter && core->snap_attempts < 16) {
+        core->snap_attempts++;
+    }
+}
+
 static void have_view(struct hadb_step *s, uint64_t view, const struct hadb_pos *pos)
 {
     struct hadb_core *core = s->core;
     core->snap_wanted = false;
+    core->snap_attempts = 0;
     core->snap_view = view;
     core->snap_pos = *pos;
     core->snap_phase = SNAP_DURABLE;
@@ -138,7 +162,7 @@ void hadb__snap_view(struct hadb_step *s, const struct hadb_event *ev)
 {
     struct hadb_core *core = s->core;
     HADB_ASSERT(core->snap_phase == SNAP_VIEW);
-    core->snap_phase = SNAP_IDLE;
+    later(s, SNAP_PAUSE);
     if (ev->result != HADB_R_OK) {
         core->snap_wanted = false;
         return;
@@ -174,18 +198,20 @@ void hadb__snap_drop(struct hadb_step *s)
     }
 }
 
+void hadb__snap_halt(struct hadb_step *s)
+{
+    hadb__snap_drop(s);
+    hadb__release(s, s->core->snap_handle, 0);
+    s->core->snap_handle = 0;
+}
+
 static void finish(struct hadb_step *s)
 {
     struct hadb_core *core = s->core;
     hadb__release(s, core->snap_handle, 0);
     core->snap_handle = 0;
+    core->snap_attempts = 0;
     core->snap_phase = SNAP_IDLE;
-}
-
-static void later(struct hadb_step *s, enum snap_phase phase)
-{
-    s->core->snap_phase = (uint8_t)phase;
-    s->core->snap_at_ms = s->now_ms + hadb__backoff_ms(s->core, 4);
 }
 
 void hadb__snap_uploaded(struct hadb_step *s, const struct hadb_event *ev)
@@ -207,6 +233,7 @@ static void published(struct hadb_step *s)
 {
     struct hadb_core *core = s->core;
     core->boundary_slot = HADB_MAX(core->boundary_slot, core->snap_pos.slot);
+    core->snap_delete_slot = core->snap_pos.slot;
     finish(s);
     core->snap_phase = SNAP_GRACE;
     core->snap_at_ms = s->now_ms + core->config.grace_ms;
@@ -248,8 +275,13 @@ void hadb__snap_cas(struct hadb_step *s, const struct hadb_event *ev)
         published(s);
     } else if (ev->result == HADB_R_FAILED) {
         finish(s);
-    } else { /* lost: plan again on the new one; unknown: look whether it is ours */
-        act(s, HADB_ACT_GET_MANIFEST, ev->result == HADB_R_LOST ? SNAP_MANIFEST : SNAP_REREAD);
+    } else if (ev->result == HADB_R_LOST) { /* plan again on the new one */
+        act(s, HADB_ACT_GET_MANIFEST, SNAP_MANIFEST);
+    } else if (core->snap_attempts == 0 && core->config.jitter) { /* is it ours? */
+        core->snap_attempts = 1;
+        act(s, HADB_ACT_GET_MANIFEST, SNAP_REREAD);
+    } else {
+        later(s, SNAP_WAIT_CAS); /* the same, with growing pauses */
     }
 }
 
@@ -258,7 +290,7 @@ void hadb__snap_deleted(struct hadb_step *s, const struct hadb_event *ev)
     struct hadb_core *core = s->core;
     HADB_ASSERT(core->snap_phase == SNAP_DELETE);
     if (ev->result == HADB_R_OK) {
-        core->swept_slot = HADB_MAX(core->swept_slot, core->boundary_slot);
+        core->swept_slot = HADB_MAX(core->swept_slot, core->snap_delete_slot);
     }
     if (core->snap_handle != 0) { /* mutant of DELETE_LAST: the manifest comes afterwards */
         act(s, HADB_ACT_GET_MANIFEST, SNAP_MANIFEST);
@@ -273,6 +305,7 @@ void hadb__snap_sweep(struct hadb_step *s)
     if (core->snap_phase == SNAP_IDLE && core->swept_slot < core->boundary_slot &&
         core->config.snapshot_slots != 0) {
         core->snap_phase = SNAP_GRACE;
+        core->snap_delete_slot = core->boundary_slot;
         core->snap_at_ms = s->now_ms + core->config.grace_ms;
     }
 }
@@ -280,6 +313,6 @@ void hadb__snap_sweep(struct hadb_step *s)
 uint64_t hadb__snap_deadline(const struct hadb_core *core)
 {
     bool timed = core->snap_phase == SNAP_WAIT || core->snap_phase == SNAP_WAIT_CAS ||
-                 core->snap_phase == SNAP_GRACE;
+                 core->snap_phase == SNAP_GRACE || core->snap_phase == SNAP_PAUSE;
     return timed ? core->snap_at_ms : HADB_NEVER;
 }

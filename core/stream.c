@@ -43,6 +43,26 @@ void hadb__stream_advance(struct hadb_step *s)
     memset(&core->stream[HADB_STREAM_BUFFER_MAX - 1], 0, sizeof core->stream[0]);
 }
 
+bool hadb__stream_overtaken(struct hadb_step *s, const struct hadb_entry_info *entry)
+{
+    struct hadb_core *core = s->core;
+    if (core->stream[0].handle == 0) {
+        return false;
+    }
+    if (!hadb__same_hash(&core->stream[0].hash, &entry->hash)) {
+        hadb__stream_clear(s); /* nothing behind it links any more */
+        return false;
+    }
+    hadb__stream_advance(s);
+    return true;
+}
+
+/* The owner has lost this term and won a later one: only storage tells what was in between. */
+static void later_term(struct hadb_core *core, const struct hadb_event *ev, uint64_t term)
+{
+    core->poke = core->poke || (from_owner(core, ev) && term > core->view.term);
+}
+
 void hadb__stream_entry(struct hadb_step *s, const struct hadb_event *ev)
 {
     struct hadb_core *core = s->core;
@@ -57,6 +77,7 @@ void hadb__stream_entry(struct hadb_step *s, const struct hadb_event *ev)
                 ev->entry.term == core->view.term && len < HADB_STREAM_BUFFER_MAX &&
                 ev->entry.slot == base + len && hadb__same_hash(&ev->entry.prev, prev);
     if (!fits) {
+        later_term(core, ev, ev->entry.term);
         hadb__release(s, ev->handle, 0);
         return;
     }
@@ -69,6 +90,7 @@ void hadb__stream_entry(struct hadb_step *s, const struct hadb_event *ev)
 void hadb__stream_mark(struct hadb_step *s, const struct hadb_event *ev)
 {
     struct hadb_core *core = s->core;
+    later_term(core, ev, ev->term);
     if (!from_owner(core, ev) || ev->term != core->view.term) {
         return;
     }

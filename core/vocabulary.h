@@ -15,7 +15,7 @@
 /* X(name, bit, what goes wrong without it) */
 #define HADB_RULES(X)                                                                          \
     X(BOUNDARY_CHECK, 0,                                                                       \
-      "a seal made with a stale view of a collected slot would own a term (4.4.4, 4.10)")            \
+      "a seal made with a stale view of a collected slot would own a term (4.4.4, 4.10)")      \
     X(KEEP_SEALS, 1, "a paused owner could create a slot behind a deleted seal (4.7)")         \
     X(PREFIX_ACK, 2, "a write could be acknowledged while an earlier slot is lost (4.3.2)")    \
     X(COMPARE_CONTENT, 3, "somebody else's object would be taken for one's own (4.5)")         \
@@ -140,7 +140,7 @@ enum hadb_event_type {
     HADB_EV_COMMITTED, /* txid: last local commit (owner) */
     HADB_EV_READ,      /* a linearizable read begins */
     HADB_EV_OWNER,     /* liveness of the current owner: enum hadb_liveness in .liveness, .owner */
-    HADB_EV_POKE,      /* somebody says that there is news in storage */
+    HADB_EV_POKE, /* somebody says that there is news in storage; an owner looks whether it still is one */
     HADB_EV_STREAM, /* the owner's stream: result OK = up, else down; .owner = the streaming process */
     HADB_EV_STREAM_ENTRY, /* entry+handle from the owner's stream; .owner = the streaming process */
     HADB_EV_STREAM_MARK,  /* term, slot: durable on the owner; .owner = the streaming process */
@@ -206,7 +206,7 @@ enum hadb_action_type {
                               wait until all they saw is durable */
     HADB_ACT_READ_FAIL,    /* all reads that wait in a round: unavailable */
     HADB_ACT_ASK_READY,    /* op; owner.node */
-    HADB_ACT_NOTIFY,       /* owner: it was named by a seal; poke it */
+    HADB_ACT_NOTIFY,       /* owner: it was named, or replaced, by a seal; poke it */
     HADB_ACT_HANDOFF_DONE, /* result OK or FAILED (nothing changed, still owner) */
     HADB_ACT_VIEW,         /* op: open a view of the newest local state; answered by EV_FRAMED */
     HADB_ACT_UPLOAD, /* op; view (passed on), pos: upload as a snapshot, read back, answer EV_UPLOADED */

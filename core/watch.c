@@ -31,10 +31,10 @@ static void judge(struct hadb_watch *watch, uint64_t now_ms)
     if (watch->liveness == HADB_LIVE_FREE) {
         return; /* it said so itself; only a new sign of life takes it back */
     }
-    if (watch->refused >= REFUSED_ENOUGH) {
+    if (now_ms >= watch->alive_at_ms + patience_ms(watch)) {
+        watch->liveness = HADB_LIVE_SILENT; /* also after GONE: not every database acts on that */
+    } else if (watch->refused >= REFUSED_ENOUGH) {
         watch->liveness = HADB_LIVE_GONE;
-    } else if (now_ms >= watch->alive_at_ms + patience_ms(watch)) {
-        watch->liveness = HADB_LIVE_SILENT;
     } else {
         watch->liveness = HADB_LIVE_ALIVE;
     }
@@ -97,8 +97,8 @@ void hadb_watch_stream(struct hadb_watch *watch, bool up, uint64_t now_ms)
         watch->refused = 0;
         watch->liveness = HADB_LIVE_ALIVE;
         hadb_watch_alive(watch, now_ms);
-    } else if (watch->refused < REFUSED_ENOUGH) {
-        watch->broken = true;
+    } else if (watch->refused < REFUSED_ENOUGH && !watch->broken) {
+        watch->broken = true; /* a refused attempt to open it again does not start the count anew */
         watch->refused = 0;
         watch->next_at_ms = now_ms;
     }
@@ -150,7 +150,8 @@ uint64_t hadb_watch_deadline(const struct hadb_watch *watch)
 {
     uint64_t silent_at = watch->alive_at_ms + patience_ms(watch);
     uint64_t at = watch->busy ? UINT64_MAX : watch->next_at_ms;
-    return watch->liveness == HADB_LIVE_ALIVE ? HADB_MIN(at, silent_at) : at;
+    bool may_fall_silent = watch->liveness == HADB_LIVE_ALIVE || watch->liveness == HADB_LIVE_GONE;
+    return may_fall_silent ? HADB_MIN(at, silent_at) : at;
 }
 
 enum hadb_liveness hadb_watch_liveness(const struct hadb_watch *watch)

@@ -52,7 +52,8 @@ static inline struct hadb_core_config rig_config(void)
                                      .drain_max_ms = 500,
                                      .give_up_ms = 1000,
                                      .tip_polls_max = 8,
-                                     .fast_suspicion = true, .jitter = true};
+                                     .fast_suspicion = true,
+                                     .jitter = true};
 }
 
 static inline struct hadb_action *act_of(struct rig *rig, enum hadb_action_type type)

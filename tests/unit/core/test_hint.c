@@ -8,6 +8,7 @@
 
 #include <cmocka.h>
 
+#include "base/util.h"
 #include "core/hint.h"
 
 #define TTL_MS 900u
@@ -279,6 +280,71 @@ static void watch__record_that_moves_while_the_stream_is_silent_is_life(void **s
     }
 }
 
+/* Databases that do not act on GONE (a crashed leader's LOCAL tail is precious) wait for SILENT. */
+static void watch__gone_becomes_silent_when_patience_is_over(void **state)
+{
+    (void)state;
+    struct hadb_id id;
+    struct hadb_watch watch = watch_of(&id);
+    hadb_watch_stream(&watch, true, 1000);
+    hadb_watch_stream(&watch, false, 1100);
+    uint64_t now_ms = 1100;
+    bool gone = false;
+    for (; hadb_watch_liveness(&watch) != HADB_LIVE_SILENT && now_ms < 9000;
+         now_ms = HADB_MAX(now_ms, hadb_watch_deadline(&watch))) {
+        enum hadb_watch_do what = hadb_watch_step(&watch, now_ms);
+        if (what == HADB_WATCH_CONNECT) {
+            hadb_watch_connect(&watch, HADB_LINK_REFUSED, now_ms);
+        } else if (what == HADB_WATCH_READ) {
+            hadb_watch_record(&watch, HADB_R_OK, &id, 41, HADB_HINT_LIVE, now_ms);
+        } else if (hadb_watch_liveness(&watch) == HADB_LIVE_SILENT) {
+            break;
+        }
+        gone = gone || hadb_watch_liveness(&watch) == HADB_LIVE_GONE;
+    }
+    assert_true(gone);
+    assert_int_equal(now_ms, 1000 + 968);
+    assert_int_equal(hadb_watch_liveness(&watch), HADB_LIVE_SILENT);
+}
+
+/* The host tries to open the stream again meanwhile, which is refused as well. */
+static void watch__refused_reopening_does_not_start_the_count_anew(void **state)
+{
+    (void)state;
+    struct hadb_id id;
+    struct hadb_watch watch = watch_of(&id);
+    hadb_watch_stream(&watch, true, 1000);
+    hadb_watch_stream(&watch, false, 1100);
+    assert_int_equal(hadb_watch_step(&watch, 1100), HADB_WATCH_CONNECT);
+    hadb_watch_connect(&watch, HADB_LINK_REFUSED, 1100);
+    hadb_watch_stream(&watch, false, 1101);
+    assert_int_equal(hadb_watch_step(&watch, 1103), HADB_WATCH_CONNECT);
+    hadb_watch_connect(&watch, HADB_LINK_REFUSED, 1104);
+    assert_int_equal(hadb_watch_liveness(&watch), HADB_LIVE_GONE);
+}
+
+/* A lease store that answers every write with "lost" is not asked in a loop. */
+static void hint__lost_again_and_again_pauses(void **state)
+{
+    (void)state;
+    struct hadb_hint hint;
+    struct hadb_hint_config config = config_of(TTL_MS);
+    hadb_hint_init(&hint, &config);
+    unsigned asked = 0;
+    for (uint64_t now_ms = 1000; now_ms < 11000 && asked < 10000;) {
+        enum hadb_hint_do what = hadb_hint_step(&hint, now_ms);
+        if (what == HADB_HINT_READ) {
+            hadb_hint_read_done(&hint, HADB_R_OK, now_ms);
+        } else if (what == HADB_HINT_WRITE) {
+            hadb_hint_write_done(&hint, HADB_R_LOST, now_ms);
+            asked++;
+        } else {
+            now_ms = HADB_MAX(now_ms + 1, hadb_hint_deadline(&hint));
+        }
+    }
+    assert_in_range(asked, 10, 10000 / (TTL_MS / 3 / 8) + 2);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -288,6 +354,9 @@ int main(void)
         cmocka_unit_test(hint__of_unknown_outcome_is_read_again_before_the_next_write),
         cmocka_unit_test(hint__stops_when_storage_is_silent_for_longer_than_the_ttl),
         cmocka_unit_test(hint__close_writes_free_once),
+        cmocka_unit_test(hint__lost_again_and_again_pauses),
+        cmocka_unit_test(watch__gone_becomes_silent_when_patience_is_over),
+        cmocka_unit_test(watch__refused_reopening_does_not_start_the_count_anew),
         cmocka_unit_test(watch__two_refusals_after_a_broken_stream_are_enough),
         cmocka_unit_test(watch__a_timeout_is_no_evidence),
         cmocka_unit_test(watch__a_moving_counter_keeps_it_alive_without_a_stream),
