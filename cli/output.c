@@ -11,7 +11,7 @@
 
 #include "cli/cli.h"
 
-static void print_line(const char *fmt, va_list args)
+__attribute__((format(printf, 1, 0))) static void print_line(const char *fmt, va_list args)
 {
     fflush(stdout);
     fprintf(stderr, "hadb: ");
