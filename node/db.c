@@ -126,9 +126,17 @@ static void one_step(struct hadb_db *db, const struct hadb_event *ev, struct had
     }
 }
 
+/* At the head, as far as this node has been told: by a 404, by leading, by the owner's durable mark. */
+static bool at_head(const struct hadb_core *core)
+{
+    bool marked =
+        core->stream_up && core->mark_term == core->view.term && core->view.slot >= core->mark_slot;
+    return core->tip_checked || marked || hadb_core_leads(core);
+}
+
 static void after_steps(struct hadb_db *db)
 {
-    if (db->core.tip_checked || hadb_core_leads(&db->core)) {
+    if (at_head(&db->core)) {
         if (!db->caught_up) {
             db->caught_up = true;
             hadb__covers_check(db);

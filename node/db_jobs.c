@@ -202,7 +202,6 @@ void hadb__job_frame_data(void *arg)
     const struct hadb_action *act = &job->act;
     struct hadb_capture capture = {0};
     struct hadb_obj *obj = hadb_obj_new(HADB_OBJ_ENTRY);
-    uint64_t began = hadb_now_ns(job->db->node->env);
     int r = obj ? hadb_replicator_capture(&job->box->replicator, act->txid, ENTRY_RAW_BYTES_MAX,
                                           act->flag, &capture, &job->err)
                 : hadb_fail_nomem(&job->err);
@@ -210,9 +209,6 @@ void hadb__job_frame_data(void *arg)
         r = hadb_fail(&job->err, HADB_EGAP, "no transaction after %" PRIu64, act->txid);
     }
     if (r == 0) {
-        struct hadb_entry_info info = {
-            .term = act->term, .slot = act->slot, .last_txid = capture.last_txid};
-        trace(job->db, 3, "capture", &info, capture.body.len, began);
         r = frame(job, obj, &capture);
     }
     if (r == 0) {
