@@ -297,7 +297,7 @@ static int scan_json(const struct hadb_response *response, struct hadb_buf *out)
         return HADB_ENOMEM;
     }
     r = hadb_buf_append_str(out, text);
-    free(text);
+    free(text); /* foreign: json_dumps */
     return r;
 }
 

@@ -459,7 +459,7 @@ const char *hadb_http_result_header(const struct hadb_http_result *result, const
 {
     const struct hadb_buf *headers = &result->call->reply_headers;
     const char *p = (const char *)headers->data;
-    const char *end = p + headers->len;
+    const char *end = headers->len ? p + headers->len : p; /* no memory yet: nothing to add to */
     while (p < end) {
         const char *value = p + strlen(p) + 1;
         if (strcasecmp(p, name) == 0) {

@@ -63,7 +63,7 @@ int hadb__status_json(struct hadb_node *node, struct hadb_buf *out)
     }
     hadb_buf_clear(out);
     r = hadb_buf_append_str(out, text);
-    free(text);
+    free(text); /* foreign: json_dumps */
     return r;
 }
 
