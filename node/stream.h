@@ -3,7 +3,7 @@
  * The stream from the owner of databases to a follower: an accelerator, never a source of truth.
  *
  * A follower asks for it with POST /v1/stream, body: uuids of databases, 16 bytes each; headers Hadb-Node
- * (name), Hadb-Node-Id. The answer is a body without end, made of frames, little-endian:
+ * (name), Hadb-Node-Id, Hadb-Node-Address. The answer is a body without end, made of frames, little-endian:
  *
  *        0     4  length of what follows
  *        4     1  type
@@ -48,7 +48,8 @@ struct hadb_outflow {
     struct hadb_http_stream *http;
     struct hadb_id follower;
     char name[HADB_NAME_BYTES_MAX + 1];
-    struct hadb_id *dbs; /* sorted */
+    char address[HADB_ADDRESS_BYTES_MAX + 1]; /* of its server; "" = it has none */
+    struct hadb_id *dbs;                      /* sorted */
     size_t dbs_len;
     struct hadb_outflow *next;
 };

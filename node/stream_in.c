@@ -309,7 +309,8 @@ static void open_flow(struct hadb_link *link)
     char url[HADB_ADDRESS_BYTES_MAX + 32], id[HADB_ID_TEXT_BYTES];
     snprintf(url, sizeof url, "http://%s/v1/stream", peer->address);
     hadb_id_format(&node->self.node, id);
-    struct hadb_http_header headers[] = {{"Hadb-Node", node->name}, {"Hadb-Node-Id", id}};
+    struct hadb_http_header headers[] = {
+        {"Hadb-Node", node->name}, {"Hadb-Node-Id", id}, {"Hadb-Node-Address", node->address}};
     struct hadb_http_call_options options = {.method = "POST",
                                              .url = url,
                                              .headers = headers,

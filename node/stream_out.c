@@ -114,8 +114,14 @@ static struct hadb_outflow *flow_new(struct hadb_node *node, struct hadb_http_ex
     }
     const char *name = hadb_http_request_header(exchange, "Hadb-Node");
     const char *id = hadb_http_request_header(exchange, "Hadb-Node-Id");
+    const char *address = hadb_http_request_header(exchange, "Hadb-Node-Address");
+    struct hadb_net_address parsed;
     flow->node = node;
     snprintf(flow->name, sizeof flow->name, "%s", name && hadb_name_valid(name) ? name : "");
+    if (address && strlen(address) < sizeof flow->address &&
+        hadb_net_parse(address, &parsed, NULL) == 0) {
+        snprintf(flow->address, sizeof flow->address, "%s", address);
+    }
     if (!id || !hadb_id_parse(id, &flow->follower)) {
         flow->follower = (struct hadb_id){0};
     }
@@ -200,7 +206,7 @@ const struct hadb_id *hadb__stream_follower(struct hadb_db *db)
 {
     for (struct hadb_outflow *flow = db->node->streams.out; flow; flow = flow->next) {
         if (carries(flow, &db->uuid) && !hadb_id_is_zero(&flow->follower)) {
-            hadb__peers_remember(db->node, &flow->follower, flow->name, "");
+            hadb__peers_remember(db->node, &flow->follower, flow->name, flow->address);
             return &flow->follower;
         }
     }

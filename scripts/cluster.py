@@ -95,6 +95,13 @@ class Client:
             self.close()
             return Reply(0, {}, str(error).encode(), sent)
 
+    def once(self, method, path, body=None, headers=None):
+        """One request on a connection of its own."""
+        try:
+            return self.request(method, path, body, headers)
+        finally:
+            self.close()
+
     def kv(self, method, db, key, body=None, query="", **headers):
         """A request on one key, given as text or bytes. Header names: request_id becomes Hadb-Request-Id."""
         path = f"/v1/db/{db}/kv/{urllib.parse.quote(key, safe='')}" + (f"?{query}" if query else "")
@@ -194,8 +201,7 @@ class Node:
     def status(self, db, timeout=5):
         """What it says of a database, as a dict; None when it does not answer."""
         client = Client(self.address, self.token, timeout=timeout)
-        reply = client.request("GET", "/v1/status")
-        client.close()
+        reply = client.once("GET", "/v1/status")
         if reply.status != 200:
             return None
         return next((entry for entry in reply.json()["databases"] if entry["name"] == db), None)
