@@ -83,25 +83,29 @@ static void relayed(void *arg, const struct hadb_http_result *result)
     hadb__api_op_free(op);
 }
 
-static void relay(struct hadb_api_op *op, struct hadb_db *db, const char *deadline)
+static void relay(struct hadb_req *req)
 {
+    struct hadb_api_op *op = req->arg;
+    struct hadb_db *db = req->db;
     struct hadb_node *node = op->node;
-    if (!db->peer || !db->peer->address[0]) {
+    char url[HADB_ADDRESS_BYTES_MAX + HADB_NAME_BYTES_MAX + 64], left[24];
+    uint64_t now = hadb__now(node);
+    snprintf(left, sizeof left, "%" PRIu64, req->deadline_ms > now ? req->deadline_ms - now : 1);
+    struct hadb_http_header headers[] = {{"Hadb-Hop", "1"}, {"Hadb-Deadline-Ms", left}};
+    struct hadb_http_call_options options = {.method = "POST",
+                                             .url = url,
+                                             .headers = headers,
+                                             .headers_len = HADB_LEN(headers),
+                                             .body = hadb_buf_slice(&op->body),
+                                             .deadline_ms = req->deadline_ms,
+                                             .on_done = relayed,
+                                             .arg = op};
+    if (req->r < 0 || !db->peer || !db->peer->address[0]) {
         hadb__api_refuse(op->exchange, HADB_EUNAVAIL, "no leader is known");
         hadb__api_op_free(op);
         return;
     }
-    char url[HADB_ADDRESS_BYTES_MAX + HADB_NAME_BYTES_MAX + 64];
     snprintf(url, sizeof url, "http://%s/v1/db/%s/handoff", db->peer->address, db->name);
-    struct hadb_http_header headers[] = {{"Hadb-Hop", "1"}, {"Hadb-Deadline-Ms", deadline}};
-    struct hadb_http_call_options options = {.method = "POST",
-                                             .url = url,
-                                             .headers = headers,
-                                             .headers_len = deadline ? 2 : 1,
-                                             .body = hadb_buf_slice(&op->body),
-                                             .deadline_ms = op->req.deadline_ms,
-                                             .on_done = relayed,
-                                             .arg = op};
     struct hadb_error err;
     int r = hadb_http_request(node->client, &options, NULL, &err);
     if (r < 0) {
@@ -199,34 +203,66 @@ void hadb__api_handoff(struct hadb_node *node, struct hadb_db *db,
         hadb__api_refuse(exchange, HADB_EUNAVAIL, "this node does not lead the database");
         hadb__api_op_free(op);
     } else {
-        relay(op, db, hadb_http_request_header(exchange, "Hadb-Deadline-Ms"));
+        op->req.kind = HADB_REQ_READY; /* until a leader is known */
+        op->req.done = relay;
+        hadb__req_start(&op->req);
     }
 }
 
 /* ---- questions between nodes ---- */
 
-void hadb__api_ready(struct hadb_node *node, struct hadb_db *db,
-                     struct hadb_http_exchange *exchange, const struct hadb_http_request *request)
+static void answer_ready(struct hadb_req *req)
 {
-    (void)request;
+    struct hadb_api_op *op = req->arg;
+    struct hadb_node *node = op->node;
+    struct hadb_db *db = req->db;
     const struct hadb_pos *at = &db->core.view;
-    bool able = db->core.role == HADB_CORE_FOLLOWER && !db->core.config.never_lead;
-    if (!able) {
-        hadb__api_refuse(exchange, HADB_EUNAVAIL, "this node cannot take the database now");
-        return;
-    }
     char id[HADB_ID_TEXT_BYTES], incarnation[HADB_ID_TEXT_BYTES];
     struct hadb_buf body = {0};
     hadb_id_format(&node->self.node, id);
     hadb_id_format(&node->self.incarnation, incarnation);
-    if (hadb_buf_printf(&body,
-                        "{\"node_id\":\"%s\",\"incarnation\":\"%s\",\"term\":%" PRIu64
-                        ",\"slot\":%" PRIu64 ",\"txid\":%" PRIu64 "}\n",
-                        id, incarnation, at->term, at->slot, at->txid) < 0) {
-        hadb__api_error(exchange, HADB_ENOMEM, NULL);
+    if (req->r < 0) {
+        hadb__api_error(op->exchange, HADB_EUNAVAIL, &req->err);
+    } else if (db->core.role != HADB_CORE_FOLLOWER || db->core.config.never_lead) {
+        hadb__api_refuse(op->exchange, HADB_EUNAVAIL, "this node cannot take the database now");
+    } else if (hadb_buf_printf(&body,
+                               "{\"node_id\":\"%s\",\"incarnation\":\"%s\",\"term\":%" PRIu64
+                               ",\"slot\":%" PRIu64 ",\"txid\":%" PRIu64 "}\n",
+                               id, incarnation, at->term, at->slot, at->txid) < 0) {
+        hadb__api_error(op->exchange, HADB_ENOMEM, NULL);
+    } else {
+        hadb__api_json(op->exchange, 200, &body);
+    }
+    hadb__api_op_free(op);
+}
+
+/* A leader asks before it drains. The answer waits until this copy has what the leader had when it asked. */
+void hadb__api_ready(struct hadb_node *node, struct hadb_db *db,
+                     struct hadb_http_exchange *exchange, const struct hadb_http_request *request)
+{
+    (void)request;
+    struct hadb_error err;
+    struct hadb_kv_options options;
+    struct hadb_api_op *op = hadb__api_op_new(node, exchange);
+    if (!op) {
         return;
     }
-    hadb__api_json(exchange, 200, &body);
+    int r = hadb__api_options(exchange, &options, &err);
+    if (r == 0) {
+        op->req.kind = HADB_REQ_READ; /* for the checks of its options */
+        op->req.request = (struct hadb_request){.type = HADB_REQUEST_SCAN};
+        r = hadb__kv_prepare(db, &options, &op->req, &err);
+    }
+    if (r < 0) {
+        hadb__api_error(exchange, r, &err);
+        hadb__api_op_free(op);
+        return;
+    }
+    op->req.kind = HADB_REQ_READY;
+    op->req.done = answer_ready;
+    op->req.arg = op;
+    hadb__db_event(db, &(struct hadb_event){.type = HADB_EV_POKE}, NULL);
+    hadb__req_start(&op->req);
 }
 
 void hadb__api_poke(struct hadb_node *node, struct hadb_db *db, struct hadb_http_exchange *exchange,

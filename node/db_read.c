@@ -96,7 +96,7 @@ static int check_cover(struct hadb_req *req)
 {
     struct hadb_db *db = req->db;
     if (req->kind == HADB_REQ_READY) {
-        if (hadb__db_ready(db)) {
+        if (hadb__db_ready(db) && (req->bookmark.term == 0 || covers(db, &req->bookmark) == 1)) {
             hadb__req_finish(req, 0, NULL);
             return 1;
         }

@@ -182,12 +182,22 @@ void hadb__ask_ready(struct hadb_db_job *job)
     struct hadb_db *db = job->db;
     struct hadb_node *node = db->node;
     const struct hadb_known *known = hadb__peers_known(node, &job->act.owner.node);
-    char url[HADB_ADDRESS_BYTES_MAX + HADB_NAME_BYTES_MAX + 64];
+    char url[HADB_ADDRESS_BYTES_MAX + HADB_NAME_BYTES_MAX + 64], left[24];
     struct hadb_error err;
+    struct hadb_bookmark bookmark;
+    uint64_t now = hadb__now(node);
+    uint64_t deadline_ms =
+        db->handoffs.first ? db->handoffs.first->deadline_ms : now + node->ttl_ms;
+    struct hadb_version here = {db->durable.term, db->durable.txid};
+    hadb_bookmark_format(&db->uuid, &here, &bookmark);
+    snprintf(left, sizeof left, "%" PRIu64, deadline_ms > now ? deadline_ms - now : 1);
+    struct hadb_http_header headers[] = {{"Hadb-Bookmark", bookmark.s}, {"Hadb-Deadline-Ms", left}};
     url_of(known ? known->address : "", db->name, "ready", url, sizeof url);
     struct hadb_http_call_options options = {.method = "POST",
                                              .url = url,
-                                             .deadline_ms = hadb__now(node) + node->ttl_ms,
+                                             .headers = headers,
+                                             .headers_len = HADB_LEN(headers),
+                                             .deadline_ms = deadline_ms,
                                              .on_done = ready_done,
                                              .arg = job};
     if (!known || !known->address[0] || hadb_http_request(node->client, &options, NULL, &err) < 0) {

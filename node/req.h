@@ -28,7 +28,7 @@ struct hadb_reqs {
 enum hadb_req_kind {
     HADB_REQ_WRITE,
     HADB_REQ_READ,
-    HADB_REQ_READY,   /* hadb_db_wait_ready() */
+    HADB_REQ_READY,   /* hadb_db_wait_ready(); with a bookmark: and that state is here */
     HADB_REQ_HANDOFF, /* on the leader; to_node zero = resign */
 };
 
