@@ -91,11 +91,11 @@ void hadb__stream_mark(struct hadb_step *s, const struct hadb_event *ev)
 {
     struct hadb_core *core = s->core;
     later_term(core, ev, ev->term);
-    if (!from_owner(core, ev) || ev->term != core->view.term) {
+    if (!from_owner(core, ev) || ev->term < core->view.term || ev->term < core->mark_term) {
         return;
     }
+    core->mark_slot = ev->term > core->mark_term ? ev->slot : HADB_MAX(core->mark_slot, ev->slot);
     core->mark_term = ev->term;
-    core->mark_slot = HADB_MAX(core->mark_slot, ev->slot);
 }
 
 void hadb__stream_state(struct hadb_step *s, const struct hadb_event *ev)
@@ -126,6 +126,10 @@ bool hadb__stream_ready(const struct hadb_core *core)
 
 bool hadb__stream_behind(const struct hadb_core *core)
 {
-    return core->stream_up && core->stream[0].handle == 0 && core->mark_term == core->view.term &&
-           core->mark_slot > core->view.slot;
+    if (!core->stream_up || core->stream[0].handle != 0) {
+        return false;
+    }
+    /* A later term's mark: the seals in between are in storage only. */
+    return core->mark_term > core->view.term ||
+           (core->mark_term == core->view.term && core->mark_slot > core->view.slot);
 }

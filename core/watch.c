@@ -80,8 +80,11 @@ void hadb_watch_alive(struct hadb_watch *watch, uint64_t now_ms)
 {
     watch->alive_at_ms = now_ms;
     watch->counter_known = false;
-    if (watch->stream_up) { /* with a lively stream its record need not be read at all */
-        watch->next_at_ms = now_ms + stream_silence_ms(watch);
+    if (watch->stream_up) { /* a stream is of one process life: no record knows better */
+        watch->refused = 0;
+    }
+    if (watch->stream_up && watch->liveness != HADB_LIVE_FREE) {
+        watch->next_at_ms = now_ms + stream_silence_ms(watch); /* its record need not be read */
     }
     judge(watch, now_ms);
 }
@@ -113,10 +116,16 @@ void hadb_watch_record(struct hadb_watch *watch, enum hadb_result result,
         judge(watch, now_ms);
         return;
     }
+    bool lively = watch->stream_up && now_ms < watch->alive_at_ms + stream_silence_ms(watch);
     if (memcmp(incarnation, &watch->incarnation, sizeof *incarnation) != 0) {
-        watch->refused = REFUSED_ENOUGH; /* a later life of that node: this one is over */
+        if (!lively) {                       /* else the lease store shows the past */
+            watch->refused = REFUSED_ENOUGH; /* a later life of that node: this one is over */
+        }
     } else if (state == HADB_HINT_FREE) {
         watch->liveness = HADB_LIVE_FREE;
+    } else if (watch->liveness == HADB_LIVE_FREE) {
+        watch->liveness =
+            HADB_LIVE_ALIVE; /* it says so no more; whether it lives is judged below */
     } else if (!watch->counter_known) {
         watch->counter =
             counter; /* written who knows when, maybe before the last heartbeat: no proof of life */

@@ -345,6 +345,43 @@ static void hint__lost_again_and_again_pauses(void **state)
     assert_in_range(asked, 10, 10000 / (TTL_MS / 3 / 8) + 2);
 }
 
+/* A lease store that shows the past must not declare dead whose heartbeats arrive; and if the stream was
+ * silent for a moment, the next heartbeat takes the verdict back. */
+static void watch__heartbeats_know_better_than_a_record_of_another_life(void **state)
+{
+    (void)state;
+    struct hadb_id id = {.b = {1}};
+    struct hadb_id other = {.b = {2}};
+    struct hadb_watch watch = watch_of(&id);
+    hadb_watch_stream(&watch, true, 1000);
+    hadb_watch_record(&watch, HADB_R_OK, &other, 1, HADB_HINT_LIVE, 1100);
+    assert_int_equal(hadb_watch_liveness(&watch), HADB_LIVE_ALIVE);
+    hadb_watch_record(&watch, HADB_R_OK, &other, 1, HADB_HINT_LIVE, 1500);
+    assert_int_equal(hadb_watch_liveness(&watch), HADB_LIVE_GONE);
+    hadb_watch_alive(&watch, 1550);
+    assert_int_equal(hadb_watch_liveness(&watch), HADB_LIVE_ALIVE);
+}
+
+/* FREE may have meant one database that was given up: while it stands, the record is read on. */
+static void watch__free_is_taken_back_although_heartbeats_arrive(void **state)
+{
+    (void)state;
+    struct hadb_id id = {.b = {1}};
+    struct hadb_watch watch = watch_of(&id);
+    hadb_watch_stream(&watch, true, 1000);
+    hadb_watch_record(&watch, HADB_R_OK, &id, 1, HADB_HINT_FREE, 1100);
+    assert_int_equal(hadb_watch_liveness(&watch), HADB_LIVE_FREE);
+    uint64_t counter = 1;
+    uint64_t now_ms = 1100;
+    for (; now_ms < 3000 && hadb_watch_liveness(&watch) == HADB_LIVE_FREE; now_ms += 50) {
+        hadb_watch_alive(&watch, now_ms);
+        if (hadb_watch_step(&watch, now_ms) == HADB_WATCH_READ) {
+            hadb_watch_record(&watch, HADB_R_OK, &id, counter++, HADB_HINT_LIVE, now_ms);
+        }
+    }
+    assert_int_equal(hadb_watch_liveness(&watch), HADB_LIVE_ALIVE);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -365,6 +402,8 @@ int main(void)
         cmocka_unit_test(watch__first_reading_of_a_record_is_no_proof_of_life),
         cmocka_unit_test(watch__record_that_moves_while_the_stream_is_silent_is_life),
         cmocka_unit_test(watch__free_and_a_later_life_are_verdicts),
+        cmocka_unit_test(watch__heartbeats_know_better_than_a_record_of_another_life),
+        cmocka_unit_test(watch__free_is_taken_back_although_heartbeats_arrive),
         cmocka_unit_test(watch__false_alarms_slow_the_checks_down),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
