@@ -50,7 +50,10 @@ static void inject(struct run *run, unsigned leader, const char *fault)
     if (strcmp(fault, "pause") == 0) {
         bench_node_pause(&run->cluster, leader);
     } else if (strcmp(fault, "vanish") == 0) {
-        bench_netns_link(leader, false); /* first, so that no reset of a dying process gets out */
+        /* A host is gone all at once, to storage and network alike: frozen first, and the link is down before it dies, so
+         * that no reset gets out. */
+        kill(node->pid, SIGSTOP);
+        bench_netns_link(leader, false);
         kill(node->pid, SIGKILL);
     } else {
         kill(node->pid, SIGKILL);

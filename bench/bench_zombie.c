@@ -14,6 +14,7 @@
 #include "bench/bench.h"
 
 #define SETTLE_MS_MAX 30000u
+#define ACKS_BETWEEN 50
 #define PROBES 4 /* durable writes; one ASYNC write and one read come on top */
 
 struct zombie {
@@ -123,6 +124,10 @@ static void one_round(struct zombie *z, unsigned round)
     char fresh[96];
     unsigned old = bench_cluster_settle(&z->cluster, SETTLE_MS_MAX, &term);
     pid_t pid = z->cluster.nodes[old].pid;
+    if (!bench_writers_wait_acks(&z->writers, ACKS_BETWEEN, SETTLE_MS_MAX)) {
+        bench_cluster_fail(&z->cluster, "%d writes took longer than %u ms", ACKS_BETWEEN,
+                           SETTLE_MS_MAX);
+    }
     connect_probes(z, old);
     bench_node_pause(&z->cluster, old);
     if (!bench_writers_wait_term(&z->writers, term, 1, SETTLE_MS_MAX)) {

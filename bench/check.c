@@ -63,7 +63,8 @@ static void read_node(struct bench_writers *writers, unsigned index, struct seen
                  PAGE_LEN);
         int status = bench_http_request(http, "GET", path, "Hadb-Read: linearizable\r\n", NULL, 0,
                                         bench_now_ns() + PAGE_MS * 1000000ull, &reply);
-        json_t *page = status == 200 ? json_loadb(reply.body, reply.body_len, JSON_ALLOW_NUL, NULL) : NULL;
+        json_t *page =
+            status == 200 ? json_loadb(reply.body, reply.body_len, JSON_ALLOW_NUL, NULL) : NULL;
         json_t *items = json_object_get(page, "items");
         if (!json_is_array(items)) {
             bench_cluster_fail(cluster, "scan of %s: %d %.200s", cluster->nodes[index].name, status,
