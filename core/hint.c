@@ -96,7 +96,9 @@ void hadb_hint_write_done(struct hadb_hint *hint, enum hadb_result result, uint6
     if (result == HADB_R_OK) {
         hint->lost = false;
         hint->renewed_at_ms = hint->sent_at_ms;
-        hint->next_at_ms = hint->sent_at_ms + hadb_hint_renew_every_ms(&hint->config);
+        hint->next_at_ms = hint->closing /* meanwhile: FREE is still to be written, at once */
+                               ? now_ms
+                               : hint->sent_at_ms + hadb_hint_renew_every_ms(&hint->config);
         return;
     }
     /* Lost to another writer, or perhaps written: either way the tag is not known any more. */

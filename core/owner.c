@@ -87,6 +87,10 @@ void hadb__own(struct hadb_step *s)
         core->read_sent = 0;
         core->read_waiting = true;
     }
+    /* Named by another's seal some time ago, or poked on the way: is this term still the last one? */
+    bool look = core->poke || core->role == HADB_CORE_FOLLOWER;
+    core->read_waiting = core->read_waiting || look;
+    core->poke = false;
     memset(&core->pending, 0, sizeof core->pending);
     hadb__give_up(s, false);
     hadb__set_role(s, HADB_CORE_OWNER);

@@ -197,6 +197,39 @@ static void owner__looks_when_it_is_poked(void **state)
     assert_int_equal(rig.core.role, HADB_CORE_FENCED);
 }
 
+/* The poke came while the seal was on its way, and was about the seal after it. */
+static void owner__poked_on_its_way_looks_when_it_leads(void **state)
+{
+    (void)state;
+    struct rig rig;
+    rig_follow(&rig, NULL, false);
+    liveness(&rig, HADB_LIVE_SILENT);
+    answer_get(&rig, HADB_OP_MAIN, HADB_R_ABSENT);
+    answer_framed(&rig, must(&rig, HADB_ACT_FRAME_SEAL), 50, 90);
+    answer_created(&rig, HADB_OP_MAIN, HADB_R_UNKNOWN);
+    feed(&rig, (struct hadb_event){.type = HADB_EV_POKE});
+    tick(&rig, 100);
+    answer_created(&rig, HADB_OP_MAIN, HADB_R_OK);
+    answer_applied(&rig, HADB_R_OK);
+    answer_manifest(&rig, HADB_OP_MAIN, 0);
+    assert_int_equal(rig.core.role, HADB_CORE_OWNER);
+    assert_int_equal(must(&rig, HADB_ACT_GET)->op, HADB_OP_READ);
+}
+
+/* It was named long ago and comes late: others may have sealed its term meanwhile, and told it before. */
+static void owner__named_by_another_looks_when_it_leads(void **state)
+{
+    (void)state;
+    struct rig rig;
+    rig_follow(&rig, NULL, false);
+    feed(&rig, (struct hadb_event){.type = HADB_EV_POKE});
+    answer_entry(&rig, HADB_OP_MAIN, seal_entry(&rig, 6, 50, 5, 91, rig.core.self));
+    answer_applied(&rig, HADB_R_OK);
+    answer_manifest(&rig, HADB_OP_MAIN, 0);
+    must(&rig, HADB_ACT_GATE);
+    assert_int_equal(must(&rig, HADB_ACT_GET)->op, HADB_OP_READ);
+}
+
 static void owner__poked_for_nothing_goes_on(void **state)
 {
     (void)state;
@@ -573,6 +606,8 @@ int main(void)
         cmocka_unit_test(election__asks_storage_three_times_and_never_waits),
         cmocka_unit_test(election__tells_the_owner_that_it_replaced),
         cmocka_unit_test(owner__looks_when_it_is_poked),
+        cmocka_unit_test(owner__poked_on_its_way_looks_when_it_leads),
+        cmocka_unit_test(owner__named_by_another_looks_when_it_leads),
         cmocka_unit_test(owner__poked_for_nothing_goes_on),
         cmocka_unit_test(given_up__is_taken_back_by_whoever_owns_again),
         cmocka_unit_test(given_up__when_a_new_owner_cannot_check_the_boundary),

@@ -109,6 +109,21 @@ static void hint__close_writes_free_once(void **state)
     assert_int_equal(hadb_hint_step(&hint, 9999), HADB_HINT_NOTHING);
 }
 
+static void hint__closed_during_a_renewal_writes_free_at_once(void **state)
+{
+    (void)state;
+    struct hadb_hint hint;
+    struct hadb_hint_config config = config_of(TTL_MS);
+    hadb_hint_init(&hint, &config);
+    hadb_hint_step(&hint, 1000);
+    hadb_hint_read_done(&hint, HADB_R_OK, 1000);
+    assert_int_equal(hadb_hint_step(&hint, 1000), HADB_HINT_WRITE);
+    hadb_hint_close(&hint, 1001);
+    hadb_hint_write_done(&hint, HADB_R_OK, 1002);
+    assert_int_equal(hadb_hint_step(&hint, 1002), HADB_HINT_WRITE);
+    assert_int_equal(hint.state, HADB_HINT_FREE);
+}
+
 static struct hadb_watch watch_of(struct hadb_id *incarnation)
 {
     struct hadb_watch watch;
@@ -391,6 +406,7 @@ int main(void)
         cmocka_unit_test(hint__of_unknown_outcome_is_read_again_before_the_next_write),
         cmocka_unit_test(hint__stops_when_storage_is_silent_for_longer_than_the_ttl),
         cmocka_unit_test(hint__close_writes_free_once),
+        cmocka_unit_test(hint__closed_during_a_renewal_writes_free_at_once),
         cmocka_unit_test(hint__lost_again_and_again_pauses),
         cmocka_unit_test(watch__gone_becomes_silent_when_patience_is_over),
         cmocka_unit_test(watch__refused_reopening_does_not_start_the_count_anew),
