@@ -156,6 +156,7 @@ struct hadb_db {
     struct hadb_owner owner; /* of the present term, from ACT_OWNER */
     uint64_t owner_term;
     struct hadb_peer *peer; /* the owner, when it is another process */
+    bool owner_gave_up;     /* … as it said on its stream */
     struct hadb_db *peer_next;
     uint64_t mark_term, mark_slot; /* heard last on the stream, from mark_owner */
     struct hadb_owner mark_owner;
@@ -214,9 +215,9 @@ void hadb__job_swap(void *arg);    /* … and put in place */
 /* db_write.c */
 void hadb__write_route(struct hadb_req *req);
 void hadb__writes_kick(struct hadb_db *db);
-void hadb__writes_gated(struct hadb_db *db);                   /* what has not begun goes elsewhere */
-void hadb__writes_reroute(struct hadb_db *db);                /* leader or gate changed */
-void hadb__undurable_check(struct hadb_db *db);               /* durable or synced moved */
+void hadb__writes_gated(struct hadb_db *db);    /* what has not begun goes elsewhere */
+void hadb__writes_reroute(struct hadb_db *db);  /* leader or gate changed */
+void hadb__undurable_check(struct hadb_db *db); /* durable or synced moved */
 void hadb__undurable_lost(struct hadb_db *db, bool definite); /* the tail is gone */
 void hadb__mark_durable(struct hadb_db *db, const struct hadb_pos *pos);
 

@@ -410,6 +410,7 @@ static void act_durable(struct hadb_db *db, const struct hadb_action *act)
 static void act_give_up(struct hadb_db *db, const struct hadb_action *act)
 {
     db->given_up = act->flag;
+    hadb__stream_send_free(db);
     hadb_log(db->node->env, act->flag ? HADB_LOG_ERROR : HADB_LOG_INFO, "node", db->name,
              act->flag ? "no durable progress: other nodes may take this database"
                        : "durable progress again");

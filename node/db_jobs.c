@@ -304,7 +304,7 @@ void hadb__job_create(void *arg)
     } else if (r == HADB_EXISTS) {
         job->answer.ev.result = HADB_R_EXISTS;
     } else {
-        hadb_log(db->node->env, HADB_LOG_WARN, "node", db->name,
+        hadb_log(db->node->env, job->act.flag ? HADB_LOG_WARN : HADB_LOG_DEBUG, "node", db->name,
                  "log entry %" PRIu64 "/%" PRIu64 " is not in storage yet: %s", job->act.term,
                  job->act.slot, job->err.message);
     }

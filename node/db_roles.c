@@ -54,6 +54,9 @@ void hadb__db_role(struct hadb_db *db, const struct hadb_action *act)
         hadb__stream_send_poke(db);
     }
     tell(db, HADB_EVENT_ROLE, (enum hadb_role)act->role, act->term, text);
+    if (act->role == HADB_CORE_OWNER) {
+        tell(db, HADB_EVENT_LEADER, HADB_ROLE_LEADER, act->term, text);
+    }
     if (act->role == HADB_CORE_FENCED) {
         tell(db, HADB_EVENT_FENCED, HADB_ROLE_FENCED, act->term, text);
     }
@@ -86,7 +89,9 @@ void hadb__db_owner(struct hadb_db *db, const struct hadb_owner *owner, uint64_t
     char text[160];
     snprintf(text, sizeof text, "leader %s term %" PRIu64, name[0] ? name : "unknown", term);
     hadb_log(node->env, HADB_LOG_INFO, "role", db->name, "%s", text);
-    tell(db, HADB_EVENT_LEADER, (enum hadb_role)db->role, term, text);
+    if (!self) { /* this node says so itself once it leads */
+        tell(db, HADB_EVENT_LEADER, (enum hadb_role)db->role, term, text);
+    }
     hadb__covers_check(db);
 }
 

@@ -295,6 +295,9 @@ static void batch_done(void *arg, int r)
         struct hadb_event ev = {.type = HADB_EV_COMMITTED, .txid = batch->last_txid};
         hadb__db_event(db, &ev, NULL);
     }
+    if (ran && local_failure(batch->r)) {
+        hadb__db_local_failed(db, &batch->err);
+    }
     for (size_t i = 0; req; i++) {
         struct hadb_req *next = req->next;
         req->next = NULL;
@@ -308,9 +311,6 @@ static void batch_done(void *arg, int r)
             hadb__write_route(req);
         }
         req = next;
-    }
-    if (ran && local_failure(batch->r)) {
-        hadb__db_local_failed(db, &batch->err);
     }
     sync_kick(db);
     hadb__writes_kick(db);

@@ -236,11 +236,18 @@ static bool gave_up(const struct hadb_peer *peer, const struct hadb_id *uuid)
 static void tell_db(struct hadb_peer *peer, struct hadb_db *db)
 {
     enum hadb_liveness verdict = hadb_watch_liveness(&peer->watch);
-    if (verdict == HADB_LIVE_ALIVE && gave_up(peer, &db->uuid)) {
+    if (verdict == HADB_LIVE_ALIVE && (db->owner_gave_up || gave_up(peer, &db->uuid))) {
         verdict = HADB_LIVE_FREE;
     }
     struct hadb_event ev = {.type = HADB_EV_OWNER, .liveness = verdict, .owner = peer->owner};
     hadb__db_event(db, &ev, NULL);
+}
+
+void hadb__peers_tell(struct hadb_db *db)
+{
+    if (db->peer) {
+        tell_db(db->peer, db);
+    }
 }
 
 /* Telling a database may take it away from this peer: start over until all have heard. */
@@ -468,6 +475,7 @@ void hadb__peers_assign(struct hadb_db *db, const struct hadb_owner *owner, cons
         return;
     }
     unassign(db);
+    db->owner_gave_up = false;
     if (hadb_id_is_zero(&owner->incarnation) || node->peers.stopped) {
         return;
     }

@@ -117,6 +117,8 @@ void hadb__peers_assign(struct hadb_db *db, const struct hadb_owner *owner, cons
 void hadb__peers_remember(struct hadb_node *node, const struct hadb_id *id, const char *name,
                           const char *address);
 const struct hadb_known *hadb__peers_known(struct hadb_node *node, const struct hadb_id *id);
+/* What is known of the owner's life, to the machine. */
+void hadb__peers_tell(struct hadb_db *db);
 /* A sign of life of the owner of @db. */
 void hadb__peers_seen(struct hadb_db *db, const struct hadb_owner *owner);
 /* Storage answered, or did not, while there was something to write. */

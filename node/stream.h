@@ -12,6 +12,7 @@
  *                 MARK  3: database 16, term 8, slot 8: durable up to here
  *                 BEAT  4: nothing; at least every ttl/3
  *                 POKE  5: database 16: there is news in storage
+ *                 FREE  6: database 16, flag 1: this process has given the database up (1), or not any more (0)
  *
  * One stream per follower node and owner process. When the set of databases changes, the follower opens a
  * new stream and drops the old one once the new one says HELLO. Loop thread only.
@@ -36,6 +37,7 @@ enum hadb_stream_frame {
     HADB_FRAME_MARK = 3,
     HADB_FRAME_BEAT = 4,
     HADB_FRAME_POKE = 5,
+    HADB_FRAME_FREE = 6,
 };
 
 struct hadb_node;
@@ -69,6 +71,7 @@ void hadb__stream_accept(struct hadb_node *node, struct hadb_http_exchange *exch
 void hadb__stream_send_entry(struct hadb_db *db, const struct hadb_obj *obj);
 void hadb__stream_send_mark(struct hadb_db *db, uint64_t term, uint64_t slot);
 void hadb__stream_send_poke(struct hadb_db *db);
+void hadb__stream_send_free(struct hadb_db *db); /* db->given_up changed */
 /* A follower that streams this database: whom to hand over to. NULL when there is none. */
 const struct hadb_id *hadb__stream_follower(struct hadb_db *db);
 

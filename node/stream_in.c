@@ -195,6 +195,9 @@ static bool on_frame(struct inflow *flow, unsigned type, struct hadb_slice body)
         on_mark(peer, db, rest.data);
     } else if (type == HADB_FRAME_POKE && rest.len == 0) {
         hadb__db_event(db, &(struct hadb_event){.type = HADB_EV_POKE}, NULL);
+    } else if (type == HADB_FRAME_FREE && rest.len == 1) {
+        db->owner_gave_up = *(const uint8_t *)rest.data == 1;
+        hadb__peers_tell(db);
     } else {
         return false;
     }

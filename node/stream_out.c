@@ -88,12 +88,23 @@ static void send_poke(struct hadb_outflow *flow, const struct hadb_id *uuid)
     send_frame(flow, HADB_FRAME_POKE, hadb_slice(uuid->b, 16), hadb_slice(NULL, 0));
 }
 
+static void send_free(struct hadb_outflow *flow, const struct hadb_db *db)
+{
+    uint8_t body[17];
+    memcpy(body, db->uuid.b, 16);
+    body[16] = db->given_up ? 1 : 0;
+    send_frame(flow, HADB_FRAME_FREE, hadb_slice(body, sizeof body), hadb_slice(NULL, 0));
+}
+
 /* What became durable before this stream was there is told once; and that another node leads by now: heartbeats
  * of a living process would keep the follower waiting for news for ever. */
 static void send_marks(struct hadb_outflow *flow)
 {
     for (size_t i = 0; i < flow->dbs_len; i++) {
         struct hadb_db *db = hadb__node_find_uuid(flow->node, &flow->dbs[i]);
+        if (db && db->given_up) {
+            send_free(flow, db);
+        }
         if (db && hadb_core_leads(&db->core)) {
             send_mark(flow, &db->uuid, db->durable.term, db->durable.slot);
         } else {
@@ -198,6 +209,15 @@ void hadb__stream_send_poke(struct hadb_db *db)
     for (struct hadb_outflow *flow = db->node->streams.out; flow; flow = flow->next) {
         if (carries(flow, &db->uuid)) {
             send_poke(flow, &db->uuid);
+        }
+    }
+}
+
+void hadb__stream_send_free(struct hadb_db *db)
+{
+    for (struct hadb_outflow *flow = db->node->streams.out; flow; flow = flow->next) {
+        if (carries(flow, &db->uuid)) {
+            send_free(flow, db);
         }
     }
 }

@@ -1,0 +1,124 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* See flaky.h. Any thread. */
+#include "tests/integration/flaky.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/error.h"
+
+static bool take(int *count)
+{
+    int left = __atomic_load_n(count, __ATOMIC_SEQ_CST);
+    while (left > 0) {
+        if (__atomic_compare_exchange_n(count, &left, left - 1, false, __ATOMIC_SEQ_CST,
+                                        __ATOMIC_SEQ_CST)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static bool is_down(struct flaky *f)
+{
+    return __atomic_load_n(&f->down, __ATOMIC_SEQ_CST) != 0;
+}
+
+static int no_answer(struct hadb_error *err)
+{
+    return hadb_fail(err, HADB_ETIMEDOUT, "the store does not answer");
+}
+
+static bool in_log(const char *key)
+{
+    return strstr(key, "/log/") != NULL;
+}
+
+static int flaky_get(void *self, const struct hadb_call *call, const char *key,
+                     struct hadb_buf *out, struct hadb_tag *tag, struct hadb_error *err)
+{
+    struct flaky *f = self;
+    if (is_down(f)) {
+        return no_answer(err);
+    }
+    int r = hadb_storage_get(&f->inner, call, key, out, tag, err);
+    if (r == 0 && in_log(key) && out->len > 0 && take(&f->corrupt_gets)) {
+        out->data[out->len / 2] ^= 1;
+    }
+    return r;
+}
+
+static int flaky_create(void *self, const struct hadb_call *call, const char *key,
+                        struct hadb_slice body, struct hadb_tag *tag, struct hadb_error *err)
+{
+    struct flaky *f = self;
+    if (is_down(f)) {
+        return no_answer(err);
+    }
+    int r = hadb_storage_create(&f->inner, call, key, body, tag, err);
+    if (r == HADB_EXISTS && __atomic_load_n(&f->racy, __ATOMIC_SEQ_CST)) {
+        return 0;
+    }
+    return r == 0 && in_log(key) && take(&f->lose_replies) ? no_answer(err) : r;
+}
+
+static int flaky_replace(void *self, const struct hadb_call *call, const char *key,
+                         struct hadb_slice body, const struct hadb_tag *expected,
+                         struct hadb_tag *tag, struct hadb_error *err)
+{
+    struct flaky *f = self;
+    if (is_down(f)) {
+        return no_answer(err);
+    }
+    int r = hadb_storage_replace(&f->inner, call, key, body, expected, tag, err);
+    return r == 0 && strstr(key, "/manifest") && take(&f->lose_cas) ? no_answer(err) : r;
+}
+
+static int flaky_list(void *self, const struct hadb_call *call, const char *prefix,
+                      const char *after, size_t max, struct hadb_object_list *out,
+                      struct hadb_error *err)
+{
+    struct flaky *f = self;
+    return is_down(f) ? no_answer(err)
+                      : hadb_storage_list(&f->inner, call, prefix, after, max, out, err);
+}
+
+static int flaky_delete_many(void *self, const struct hadb_call *call, const char *const *keys,
+                             size_t len, struct hadb_error *err)
+{
+    struct flaky *f = self;
+    return is_down(f) ? no_answer(err) : hadb_storage_delete_many(&f->inner, call, keys, len, err);
+}
+
+static uint32_t flaky_caps(void *self)
+{
+    struct flaky *f = self;
+    return hadb_storage_caps(&f->inner);
+}
+
+static void flaky_close(void *self)
+{
+    struct flaky *f = self;
+    hadb_storage_close(&f->inner);
+}
+
+static const struct hadb_storage_ops flaky_ops = {
+    .abi = HADB_STORAGE_ABI,
+    .scheme = "flaky",
+    .get = flaky_get,
+    .create = flaky_create,
+    .replace = flaky_replace,
+    .list = flaky_list,
+    .delete_many = flaky_delete_many,
+    .caps = flaky_caps,
+    .close = flaky_close,
+};
+
+void flaky_open(struct flaky *flaky, const char *url, struct hadb_storage *out)
+{
+    *flaky = (struct flaky){0};
+    if (hadb_storage_open(url, NULL, &flaky->inner, NULL) != 0) {
+        abort();
+    }
+    *out = (struct hadb_storage){.ops = &flaky_ops, .self = flaky};
+}

@@ -1,0 +1,22 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A storage backend that misbehaves on demand, in front of a "mem:" store. Switches may be set from any thread. */
+#ifndef HADB_TESTS_FLAKY_H
+#define HADB_TESTS_FLAKY_H
+
+#include "hadb/storage.h"
+
+struct flaky {
+    struct hadb_storage inner;
+    int lose_replies; /* atomic: so many creates of log entries are done, but answered "unknown" */
+    int down;         /* atomic: every request times out, nothing is done */
+    int corrupt_gets; /* atomic: so many reads of log entries return a flipped bit */
+    int racy;         /* atomic: a create that finds something says that it was done */
+    int lose_cas;     /* atomic: so many replaces of a manifest are done, but answered "unknown" */
+};
+/* Opens @url behind @flaky, which outlives @out. */
+void flaky_open(struct flaky *flaky, const char *url, struct hadb_storage *out);
+static inline void flaky_set(int *field, int value)
+{
+    __atomic_store_n(field, value, __ATOMIC_SEQ_CST);
+}
+#endif

@@ -1,0 +1,364 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Storage and disks that misbehave under whole nodes: nothing is lost, nothing happens twice, all is told. */
+#include "tests/integration/cluster.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/env.h"
+#include "base/id.h"
+#include "tests/integration/flaky.h"
+#include "tests/support/support.h"
+
+static struct tc tc;
+static struct flaky flaky[3];
+
+static int setup(void **state)
+{
+    (void)state;
+    tc_init(&tc, true);
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    (void)state;
+    for (unsigned i = 0; i < 3; i++) {
+        flaky_set(&flaky[i].down, 0);
+    }
+    tc_deinit(&tc);
+    return 0;
+}
+
+/* As tc_open(), with a storage of its own switches in front of the shared one. */
+static int open_flaky(unsigned i, const struct hadb_env *env, bool racy, struct hadb_error *err)
+{
+    struct hadb_node_options options = HADB_NODE_OPTIONS_INIT;
+    struct hadb_storage storage;
+    char name[16], dir[HADB_PATH_BYTES_MAX + 16];
+    flaky_open(&flaky[i], tc.store, &storage);
+    flaky_set(&flaky[i].racy, racy);
+    snprintf(name, sizeof name, "n%u", i);
+    snprintf(dir, sizeof dir, "%s/%s", tc.dir, name);
+    options.name = name;
+    options.data_dir = dir;
+    options.storage = &storage;
+    options.lease_url = tc.lease;
+    options.listen = "127.0.0.1:0";
+    options.ttl_ms = tc.ttl_ms;
+    options.env = env;
+    options.on_event = tc.on_event;
+    options.event_arg = tc.event_arg;
+    int r = hadb_node_open(&options, &tc.nodes[i].node, err);
+    if (r < 0) {
+        hadb_storage_close(&storage);
+        return r;
+    }
+    assert_null(storage.ops); /* taken over */
+    snprintf(tc.nodes[i].address, sizeof tc.nodes[i].address, "%s",
+             hadb_node_address(tc.nodes[i].node));
+    return hadb_db_open(tc.nodes[i].node, TC_DB, &tc.db_options, &tc.nodes[i].db, err);
+}
+
+static void start(unsigned len)
+{
+    for (unsigned i = 0; i < len; i++) {
+        struct hadb_error err = {0};
+        if (open_flaky(i, NULL, false, &err) < 0) {
+            fail_msg("%s", err.message);
+        }
+        tc_ready(&tc, i);
+    }
+}
+
+static int put(unsigned i, const char *key, uint32_t deadline_ms, struct hadb_id *id)
+{
+    struct hadb_kv_options options = {
+        .deadline_ms = deadline_ms, .request_id = *id, .if_absent = true};
+    struct hadb_kv_result result;
+    struct hadb_error err = {0};
+    int r = hadb_kv_put(tc.nodes[i].db, hadb_slice_str(key), hadb_slice_str("x"), &options, &result,
+                        &err);
+    *id = result.request_id;
+    return r;
+}
+
+static uint64_t txid(unsigned i)
+{
+    struct hadb_db_info info;
+    hadb_db_info(tc.nodes[i].db, &info);
+    return info.txid;
+}
+
+static void a_lost_reply_of_storage__neither_loses_nor_repeats_the_write(void **state)
+{
+    (void)state;
+    start(2);
+    for (int i = 0; i < 10; i++) {
+        char key[16];
+        struct hadb_id id = {0};
+        snprintf(key, sizeof key, "k%d", i);
+        flaky_set(&flaky[0].lose_replies, 1 + i % 3);
+        assert_int_equal(put(0, key, 0, &id), 0);
+    }
+    assert_int_equal(txid(0), 10);
+    assert_int_equal(hadb_db_role(tc.nodes[0].db),
+                     HADB_ROLE_LEADER); /* and it is not fenced by itself */
+    tc_wait_txid(&tc, 1, 10);
+    assert_true(tc_metric(&tc, 0, "log_resends") >= 10);
+}
+
+static void an_election_whose_seal_is_not_answered__still_ends(void **state)
+{
+    (void)state;
+    start(2);
+    struct hadb_id id = {0};
+    assert_int_equal(put(0, "k", 0, &id), 0);
+    tc_wait_txid(&tc, 1, 1);
+    flaky_set(&flaky[1].lose_replies, 2);
+    tc_close(&tc, 0, 0);
+    assert_int_equal(tc_leader(&tc, 0), 1);
+    struct hadb_db_info info;
+    hadb_db_info(tc.nodes[1].db, &info);
+    assert_int_equal(info.term, 2);
+}
+
+static void a_write_during_an_outage__is_unknown_at_its_deadline_and_settled_by_its_id(void **state)
+{
+    (void)state;
+    tc.ttl_ms = 30000;
+    start(1);
+    struct hadb_id id = {0};
+    flaky_set(&flaky[0].down, 1);
+    assert_int_equal(put(0, "k", 150, &id), HADB_EUNKNOWN);
+    flaky_set(&flaky[0].down, 0);
+    assert_int_equal(put(0, "k", 0, &id), 0); /* under another id it would be refused */
+    assert_int_equal(txid(0), 1);
+    struct hadb_id other = {0};
+    assert_int_equal(put(0, "k", 0, &other), HADB_NOT_MET);
+}
+
+static void an_unknown_outcome__is_504_over_http(void **state)
+{
+    (void)state;
+    tc.ttl_ms = 30000;
+    start(1);
+    struct tc_reply reply;
+    flaky_set(&flaky[0].down, 1);
+    assert_int_equal(tc_http(tc.nodes[0].address, "PUT", "/v1/db/" TC_DB "/kv/k",
+                             "Hadb-Deadline-Ms: 150\r\n", "x", 1, &reply),
+                     504);
+    assert_non_null(strstr(reply.body, "EUNKNOWN"));
+    tc_reply_deinit(&reply);
+    /* A read that cannot be proven is refused. */
+    assert_int_equal(tc_http(tc.nodes[0].address, "GET", "/v1/db/" TC_DB "/kv/k",
+                             "Hadb-Deadline-Ms: 150\r\n", NULL, 0, &reply),
+                     503);
+    char retry[16];
+    assert_true(tc_header(&reply, "Retry-After", retry, sizeof retry));
+    tc_reply_deinit(&reply);
+    flaky_set(&flaky[0].down, 0);
+}
+
+static void a_leader_without_storage__is_replaced_and_its_write_ends_once(void **state)
+{
+    (void)state;
+    tc.ttl_ms = 500;
+    start(2);
+    struct hadb_id id = {0};
+    assert_int_equal(put(0, "before", 0, &id), 0);
+    tc_wait_txid(&tc, 1, 1);
+    flaky_set(&flaky[0].down, 1); /* for this node only */
+    struct hadb_id lost = {0};
+    assert_int_equal(put(0, "lost", 300, &lost), HADB_EUNKNOWN);
+    assert_int_equal(tc_leader(&tc, 0), 1);
+    struct hadb_id during = {0};
+    assert_int_equal(put(1, "during", 0, &during), 0);
+    flaky_set(&flaky[0].down, 0);
+    /* The old leader finds the seal, keeps its tail aside, and follows. The retry settles the open write. */
+    assert_int_equal(put(0, "lost", 0, &lost), 0);
+    tc_wait_txid(&tc, 0, 3);
+    assert_int_equal(tc_metric(&tc, 0, "fenced"), 1);
+    assert_int_equal(tc_metric(&tc, 0, "tails_saved"), 1);
+    assert_string_equal(tc_get(&tc, 0, "during", HADB_READ_LINEARIZABLE), "x");
+    struct hadb_db_info a, b;
+    hadb_db_info(tc.nodes[0].db, &a);
+    hadb_db_info(tc.nodes[1].db, &b);
+    assert_memory_equal(&a.chain_hash, &b.chain_hash, sizeof a.chain_hash);
+    assert_int_equal(b.txid, 3);
+}
+
+static void a_corrupt_log_entry__halts_the_follower_and_says_so(void **state)
+{
+    (void)state;
+    start(1);
+    struct hadb_id id = {0};
+    struct hadb_error err = {0};
+    assert_int_equal(put(0, "k", 0, &id), 0);
+    /* Both reads of the entry are damaged: the second one is what the machine asks after its doubt. */
+    struct hadb_node_options options = HADB_NODE_OPTIONS_INIT;
+    struct hadb_storage storage;
+    char dir[HADB_PATH_BYTES_MAX + 16];
+    flaky_open(&flaky[1], tc.store, &storage);
+    flaky_set(&flaky[1].corrupt_gets, 1000);
+    snprintf(dir, sizeof dir, "%s/n1", tc.dir);
+    options.name = "n1";
+    options.data_dir = dir;
+    options.storage = &storage;
+    options.lease_url = tc.lease;
+    options.listen = "127.0.0.1:0";
+    assert_int_equal(hadb_node_open(&options, &tc.nodes[1].node, &err), 0);
+    snprintf(tc.nodes[1].address, sizeof tc.nodes[1].address, "%s",
+             hadb_node_address(tc.nodes[1].node));
+    assert_int_equal(hadb_db_open(tc.nodes[1].node, TC_DB, NULL, &tc.nodes[1].db, &err), 0);
+    assert_int_equal(hadb_db_wait_ready(tc.nodes[1].db, TC_WAIT_MS, &err), HADB_EUNAVAIL);
+    assert_non_null(strstr(err.message, "corrupt"));
+    assert_int_equal(hadb_db_role(tc.nodes[1].db), HADB_ROLE_HALTED);
+    struct tc_reply reply;
+    assert_int_equal(tc_http(tc.nodes[1].address, "GET", "/healthz", NULL, NULL, 0, &reply), 503);
+    assert_non_null(strstr(reply.body, "corrupt"));
+    tc_reply_deinit(&reply);
+    assert_string_equal(tc_get(&tc, 0, "k", HADB_READ_LINEARIZABLE), "x"); /* the leader goes on */
+}
+
+static void a_manifest_write_without_an_answer__is_looked_up(void **state)
+{
+    (void)state;
+    tc.db_options.grace_ms = 1;
+    start(1);
+    struct hadb_id id = {0};
+    assert_int_equal(put(0, "k", 0, &id), 0);
+    flaky_set(&flaky[0].lose_cas, 1);
+    assert_int_equal(hadb_db_snapshot(tc.nodes[0].db, NULL), 0);
+    uint64_t before = tc_metric(&tc, 0, "storage_delete_many_done");
+    for (uint64_t end = tc_now_ms() + TC_WAIT_MS;
+         tc_metric(&tc, 0, "storage_delete_many_done") == before;) {
+        assert_true(tc_now_ms() < end);
+        tc_sleep_ms(5);
+    }
+    tc_open(&tc, 1);
+    tc_ready(&tc, 1);
+    assert_int_equal(tc_metric(&tc, 1, "restores"), 1);
+    assert_string_equal(tc_get(&tc, 1, "k", HADB_READ_ANY), "x");
+}
+
+static void a_store_that_breaks_its_promise__is_never_led_from(void **state)
+{
+    (void)state;
+    struct hadb_error err = {0};
+    assert_int_equal(open_flaky(0, NULL, true, &err), 0);
+    struct hadb_id id = {0};
+    assert_int_equal(put(0, "k", 300, &id), HADB_EUNAVAIL);
+    assert_int_equal(hadb_db_role(tc.nodes[0].db), HADB_ROLE_FOLLOWER);
+    assert_int_equal(tc_metric(&tc, 0, "elections_won"), 0);
+}
+
+static void a_store_that_is_down_at_the_start__is_named(void **state)
+{
+    (void)state;
+    struct hadb_node_options options = HADB_NODE_OPTIONS_INIT;
+    struct hadb_storage storage;
+    struct hadb_error err = {0};
+    char dir[HADB_PATH_BYTES_MAX + 16];
+    flaky_open(&flaky[0], tc.store, &storage);
+    flaky_set(&flaky[0].down, 1);
+    snprintf(dir, sizeof dir, "%s/n0", tc.dir);
+    options.name = "n0";
+    options.data_dir = dir;
+    options.storage = &storage;
+    options.lease_url = tc.lease;
+    options.listen = "127.0.0.1:0";
+    assert_true(hadb_node_open(&options, &tc.nodes[0].node, &err) < 0);
+    assert_non_null(strstr(err.message, "storage flaky"));
+    hadb_storage_close(&storage); /* nothing, or what was not taken over */
+}
+
+/* ---- local disks ---- */
+
+static struct test_faultfs faultfs;
+
+static void a_disk_that_fails_on_the_leader__hands_the_database_to_others(void **state)
+{
+    (void)state;
+    static struct hadb_env env;
+    struct hadb_error err = {0};
+    tc.ttl_ms = 500;
+    env = *hadb_env_host();
+    faultfs = (struct test_faultfs){.mask = 1u << TEST_FS_WRITE, .sticky = true};
+    env.fs = test_faultfs(&faultfs);
+    assert_int_equal(open_flaky(0, &env, false, &err), 0);
+    tc_ready(&tc, 0);
+    struct hadb_id id = {0};
+    assert_int_equal(put(0, "before", 0, &id), 0);
+    assert_int_equal(open_flaky(1, NULL, false, &err), 0);
+    tc_ready(&tc, 1);
+    tc_wait_txid(&tc, 1, 1);
+    __atomic_store_n(&faultfs.fail_at, __atomic_load_n(&faultfs.count, __ATOMIC_RELAXED) + 1,
+                     __ATOMIC_RELAXED);
+    struct hadb_id lost = {0};
+    int r = put(0, "lost", 300, &lost);
+    assert_true(r == HADB_EUNKNOWN || r == HADB_EUNAVAIL);
+    assert_int_equal(hadb_db_role(tc.nodes[0].db), HADB_ROLE_HALTED);
+    assert_int_equal(tc_leader(&tc, 0), 1);
+    assert_int_equal(put(1, "lost", 0, &lost), 0);
+    assert_string_equal(tc_get(&tc, 1, "before", HADB_READ_LINEARIZABLE), "x");
+    tc_close(&tc, 0, 0);
+}
+
+/* ---- events ---- */
+
+struct heard {
+    char roles[512];
+    unsigned leaders, fenced;
+};
+
+static void hear(void *arg, const struct hadb_node_event *event)
+{
+    struct heard *heard = arg;
+    size_t len = strlen(heard->roles);
+    if (event->kind == HADB_EVENT_ROLE) {
+        snprintf(heard->roles + len, sizeof heard->roles - len, "%s %s %lu\n", event->database,
+                 hadb_role_name(event->role), (unsigned long)event->term);
+    } else if (event->kind == HADB_EVENT_LEADER) {
+        heard->leaders += event->leader[0] != '\0';
+    } else if (event->kind == HADB_EVENT_FENCED) {
+        heard->fenced++;
+    }
+}
+
+static void events__tell_roles_in_order(void **state)
+{
+    (void)state;
+    struct heard heard = {.leaders = 0};
+    tc.on_event = hear;
+    tc.event_arg = &heard;
+    start(1);
+    tc_close(&tc, 0, 5000); /* joins the thread that runs them */
+    static const char order[] =
+        TC_DB " follower 0\n" TC_DB " candidate 0\n" TC_DB " leader 1\n" TC_DB " draining 1\n" TC_DB
+              " follower 1\n" TC_DB " halted "; /* in term 1 or 2 */
+    assert_memory_equal(heard.roles, order, sizeof order - 1);
+    assert_true(heard.leaders >= 1);
+    assert_int_equal(heard.fenced, 0);
+}
+
+int main(void)
+{
+#define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+    const struct CMUnitTest tests[] = {
+        T(a_lost_reply_of_storage__neither_loses_nor_repeats_the_write),
+        T(an_election_whose_seal_is_not_answered__still_ends),
+        T(a_write_during_an_outage__is_unknown_at_its_deadline_and_settled_by_its_id),
+        T(an_unknown_outcome__is_504_over_http),
+        T(a_leader_without_storage__is_replaced_and_its_write_ends_once),
+        T(a_corrupt_log_entry__halts_the_follower_and_says_so),
+        T(a_manifest_write_without_an_answer__is_looked_up),
+        T(a_store_that_breaks_its_promise__is_never_led_from),
+        T(a_store_that_is_down_at_the_start__is_named),
+        T(a_disk_that_fails_on_the_leader__hands_the_database_to_others),
+        T(events__tell_roles_in_order),
+    };
+    return cmocka_run_group_tests_name("faults", tests, NULL, NULL);
+}
