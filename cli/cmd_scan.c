@@ -3,6 +3,7 @@
  * hadb scan: keys in order, from a node (page after page) or from a restored folder.
  * One JSON line per item with --json, which `hadb load` reads back.
  */
+#include <dirent.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -201,9 +202,28 @@ static struct hadb_slice slice_of(const char *text)
     return (struct hadb_slice){text, text ? strlen(text) : 0};
 }
 
+/* Opening makes what is not there; a scan must not. */
+static bool holds_database(const char *path)
+{
+    DIR *dir = opendir(path);
+    bool found = false;
+    for (struct dirent *entry; dir != NULL && !found && (entry = readdir(dir)) != NULL;) {
+        found = strncmp(entry->d_name, "seg-", 4) == 0;
+    }
+    if (dir != NULL) {
+        closedir(dir);
+    }
+    return found;
+}
+
 static int scan_dir(struct scan_args *args)
 {
     struct hadb_error err = {0};
+    if (!holds_database(args->dir)) {
+        return cli_fail(CLI_FAILED,
+                        "--dir %s: no database in this folder; name one that hadb restore made",
+                        args->dir);
+    }
     struct hadb_db *db = NULL;
     int r = hadb_kv_open_local(args->dir, "kv", NULL, &db, &err);
     if (r != 0) {

@@ -40,33 +40,41 @@ int cli_fail(int exit_code, const char *fmt, ...)
     return exit_code;
 }
 
-int cli_fail_error(const struct hadb_error *err)
+static int exit_of(const struct hadb_error *err)
 {
-    int r = CLI_FAILED;
     switch (err->code) {
     case HADB_ENODB:
-        r = CLI_ABSENT;
-        break;
+        return CLI_ABSENT;
     case HADB_EUNAVAIL:
     case HADB_EBUSY:
-        r = CLI_UNAVAILABLE;
-        break;
+        return CLI_UNAVAILABLE;
     case HADB_EUNKNOWN:
     case HADB_ETIMEDOUT:
-        r = CLI_UNKNOWN;
-        break;
+        return CLI_UNKNOWN;
     case HADB_ECORRUPT:
     case HADB_EGAP:
     case HADB_EFORKED:
-        r = CLI_CORRUPT;
-        break;
+        return CLI_CORRUPT;
     case HADB_EAUTH:
-        r = CLI_AUTH;
-        break;
+        return CLI_AUTH;
     default:
-        break;
+        return CLI_FAILED;
     }
-    return cli_fail(r, "%s", err->message[0] ? err->message : hadb_code_text(err->code));
+}
+
+static const char *text_of(const struct hadb_error *err)
+{
+    return err->message[0] ? err->message : hadb_code_text(err->code);
+}
+
+int cli_fail_error(const struct hadb_error *err)
+{
+    return cli_fail(exit_of(err), "%s", text_of(err));
+}
+
+int cli_fail_at(const char *option, const char *value, const struct hadb_error *err)
+{
+    return cli_fail(exit_of(err), "%s %s: %s", option, value, text_of(err));
 }
 
 int cli_help(const struct cli_command *command)

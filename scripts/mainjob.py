@@ -112,7 +112,7 @@ class Job:
         self.rows.append({"phase": phase, "what": what, "result": result, "ms": ms})
         if not self.args.json:
             shown = "" if ms is None else f"{ms:.0f}"
-            print(f"{phase:<9} {what:<42} {result:<36} {shown:>6}", flush=True)
+            print(f"{phase:<9} {what:<45} {result:<39} {shown:>6}", flush=True)
 
     def timed(self, phase, what, work):
         started = time.monotonic()
@@ -402,7 +402,7 @@ def main():
     job = Job(args)
     failure = None
     if not args.json:
-        print(f"{'phase':<9} {'what':<42} {'result':<36} {'ms':>6}")
+        print(f"{'phase':<9} {'what':<45} {'result':<39} {'ms':>6}")
     try:
         job.run()
     except (Failure, subprocess.TimeoutExpired, OSError, ValueError, KeyError) as error:

@@ -119,9 +119,9 @@ static int fail_corrupt(const struct reader *reader, uint64_t offset, const char
     char name[HADB__KV_NAME_BYTES];
     hadb__kv_segment_name(reader->segment->number, name);
     return hadb_fail(err, HADB_ECORRUPT,
-                     "%s at offset %" PRIu64 ": %s, and it is not a torn end; restore this "
-                     "database from storage (folder %.80s)",
-                     name, offset, wrong, reader->log->path);
+                     "%.110s/%s at offset %" PRIu64 ": %s, and it is not a torn end; restore this "
+                     "database from storage",
+                     reader->log->path, name, offset, wrong);
 }
 
 /* Adds file, offset and, for damage, the next step to a failure. Returns @r. */
@@ -130,9 +130,8 @@ static int fail_at(const struct hadb__kv_log *log, uint64_t number, uint64_t off
 {
     char name[HADB__KV_NAME_BYTES];
     hadb__kv_segment_name(number, name);
-    hadb_fail(err, r, "%s at offset %" PRIu64 ": %.100s%s (folder %.50s)", name, offset,
-              cause->message, r == HADB_ECORRUPT ? "; restore this database from storage" : "",
-              log->path);
+    hadb_fail(err, r, "%.110s/%s at offset %" PRIu64 ": %.60s%s", log->path, name, offset,
+              cause->message, r == HADB_ECORRUPT ? "; restore this database from storage" : "");
     if (err) {
         err->sys_errno = cause->sys_errno;
     }
@@ -358,8 +357,8 @@ static int load_segments(struct hadb__kv_log *log, const struct hadb_buf *sorted
             char name[HADB__KV_NAME_BYTES];
             hadb__kv_segment_name(i + 1, name);
             return hadb_fail(err, HADB_ECORRUPT,
-                             "%s is missing; restore this database from storage (folder %.80s)",
-                             name, log->path);
+                             "%.150s/%s is missing; restore this database from storage", log->path,
+                             name);
         }
         int r = load_segment(log, numbers[i], i + 1 == len, each, arg, err);
         if (r < 0) {
