@@ -133,8 +133,8 @@ HADB_API int hadb_kv_scan(struct hadb_db *db, const struct hadb_range *range, si
 /** Free what a scan returned; accepts the zero value. Returns nothing. Errors none. Threads any. */
 HADB_API void hadb_kv_items_deinit(struct hadb_kv_items *items);
 
-/* Called once, on the node's callback thread. @r, @result and @err as the blocking call returns them; @value
- * is borrowed and empty unless a get found one. */
+/* Called once, on the node's callback thread (by a local database: before the call returns). @r, @result
+ * and @err as the blocking call returns them; @value is borrowed and empty unless a get found one. */
 typedef void (*hadb_kv_fn)(void *arg, int r, struct hadb_slice value,
                            const struct hadb_kv_result *result, const struct hadb_error *err);
 
@@ -143,7 +143,7 @@ typedef void (*hadb_kv_fn)(void *arg, int r, struct hadb_slice value,
  * is returned here. Key and value are copied.
  *
  * Returns    0 accepted
- * Errors     HADB_EINVAL, HADB_ETOOBIG, HADB_EBUSY (too many requests under way), HADB_ENOMEM
+ * Errors     HADB_EINVAL, HADB_ETOOBIG, HADB_EFORKED, HADB_EUNAVAIL (the node is closing), HADB_ENOMEM
  * Threads    any thread, callbacks included; does not block
  */
 HADB_API int hadb_kv_put_async(struct hadb_db *db, struct hadb_slice key, struct hadb_slice value,
