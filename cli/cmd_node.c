@@ -165,7 +165,7 @@ static int read_token(struct node_args *args, char *token, size_t cap)
     return 0;
 }
 
-/* One option behind the engine: ack=MODE, snapshot-slots=N, sync-ms=N, no-snapshots, no-fast-suspicion. */
+/* One option behind the engine: ack=MODE, snapshot-slots=N, grace-ms=N, sync-ms=N, no-snapshots, no-fast-suspicion. */
 static int db_option(const char *spec, char *text, struct hadb_db_options *options)
 {
     struct hadb_error err = {0};
@@ -185,10 +185,12 @@ static int db_option(const char *spec, char *text, struct hadb_db_options *optio
         return take_number("db …,snapshot-slots", value, 1, 1u << 30, &options->snapshot_slots);
     } else if (value != NULL && strcmp(text, "sync-ms") == 0) {
         return take_number("db …,sync-ms", value, 1, 3600000, &options->sync_every_ms);
+    } else if (value != NULL && strcmp(text, "grace-ms") == 0) {
+        return take_number("db …,grace-ms", value, 1, 86400000, &options->grace_ms);
     } else {
         return cli_usage(
             &cli_node,
-            "--db '%s': unknown option '%s'; there are ack=, snapshot-slots=, sync-ms=, "
+            "--db '%s': unknown option '%s'; there are ack=, snapshot-slots=, grace-ms=, sync-ms=, "
             "no-snapshots, no-fast-suspicion",
             spec, text);
     }
@@ -284,9 +286,11 @@ const struct cli_command cli_node = {
         "DIR/node.addr)\n"
         "  --advertise A:P     address for the other nodes; required if --listen is a wildcard\n"
         "  --db NAME=ENGINE[,OPTION…]   may be repeated; engines kv and memory; options:\n"
-        "                      ack=async|local|durable|both, snapshot-slots=N, sync-ms=N, "
-        "no-snapshots,\n"
-        "                      no-fast-suspicion\n"
+        "                      ack=async|local|durable|both, snapshot-slots=N (a snapshot after so "
+        "many\n"
+        "                      log entries), grace-ms=N (older entries are deleted so long after "
+        "it),\n"
+        "                      sync-ms=N (background fsync), no-snapshots, no-fast-suspicion\n"
         "  --ttl-ms N          a silent node is replaced after this (default 5000)\n"
         "  --token-file FILE   bearer token of nodes and clients (or HADB_TOKEN_FILE); required "
         "beyond loopback\n"

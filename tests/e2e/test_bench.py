@@ -1,0 +1,53 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""The benchmarks as a test: few rounds, and no promise broken. Figures are not judged here: other work may run beside.
+
+usage: test_bench.py HADB-BENCH BENCH [options]   exit code 77: not possible on this machine
+"""
+import json
+import os
+import subprocess
+import sys
+
+KEYS = {
+    "failover": {"kills", "lost", "doubled", "gap_ms_p50", "gap_ms_p95", "gap_ms_max"},
+    "handoff": {"lost", "errors", "gap_ms_p50", "gap_ms_p95"},
+    "zombie": {"acked_after_seal", "rejoined", "lost"},
+    "durable": {"writes_per_s", "writes_per_put", "puts_per_batch", "ratio", "http_ratio"},
+}
+ZERO = ("lost", "doubled", "errors", "acked_after_seal", "stale_reads", "foreign_keys")
+
+
+def namespaces_work():
+    name = f"hadb-probe-{os.getpid()}"
+    try:
+        made = subprocess.run(["ip", "netns", "add", name], capture_output=True, check=False).returncode == 0
+        if made:
+            subprocess.run(["ip", "netns", "del", name], capture_output=True, check=False)
+    except FileNotFoundError:
+        return False
+    return made
+
+
+def main():
+    program, bench, *options = sys.argv[1:]
+    if "vanish" in options and not namespaces_work():
+        print("this machine gives no network namespaces")
+        return 77
+    done = subprocess.run([program, bench, "--json", *options], stdout=subprocess.PIPE, timeout=200, check=False)
+    print(done.stdout.decode())
+    figures = json.loads(done.stdout.decode().strip().splitlines()[-1])
+    problems = [f"{name} is {figures[name]}" for name in ZERO if figures.get(name, 0) != 0]
+    problems += [f"there is no {name}" for name in KEYS[bench] - figures.keys()]
+    if bench == "zombie" and figures["rejoined"] != figures["count"]:
+        problems.append("a sleeper did not rejoin")
+    if bench != "durable" and figures["acked"] < 50:
+        problems.append("hardly anything was written")
+    if done.returncode != 0:
+        problems.append(f"exit code {done.returncode}")
+    print("\n".join(problems))
+    return 1 if problems else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
