@@ -376,6 +376,7 @@ void hadb__db_free(struct hadb_db *db)
     }
     HADB_ASSERT(db->state == HADB_DB_STOPPED);
     hadb__box_close(db->box);
+    hadb_db_paths_deinit(&db->paths);
     hadb_terms_deinit(&db->terms);
     hadb_manifest_deinit(&db->snap_manifest);
     hadb_free(db->batch.requests);

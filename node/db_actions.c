@@ -447,85 +447,85 @@ static void ask_ready(struct hadb_db *db, const struct hadb_action *act)
     hadb__ask_ready(job);
 }
 
+static void act_role(struct hadb_db *db, const struct hadb_action *act)
+{
+    hadb__db_role(db, act);
+}
+
+static void act_owner(struct hadb_db *db, const struct hadb_action *act)
+{
+    hadb__db_owner(db, &act->owner, act->term);
+}
+
+static void act_owner_seen(struct hadb_db *db, const struct hadb_action *act)
+{
+    hadb__peers_seen(db, &act->owner);
+}
+
+static void act_frame_data(struct hadb_db *db, const struct hadb_action *act)
+{
+    /* On the queue: whatever it captures has been reported as committed before its answer is. */
+    submit(job_for(db, act), &db->queue, db->node->engine_pool, true, hadb__job_frame_data);
+}
+
+static void act_read_ok(struct hadb_db *db, const struct hadb_action *act)
+{
+    hadb__reads_proven(db, act->round);
+}
+
+static void act_read_fail(struct hadb_db *db, const struct hadb_action *act)
+{
+    (void)act;
+    hadb__reads_failed(db);
+}
+
+static void act_notify(struct hadb_db *db, const struct hadb_action *act)
+{
+    hadb__notify(db, &act->owner);
+}
+
+static void act_handoff_done(struct hadb_db *db, const struct hadb_action *act)
+{
+    hadb__db_handoff_done(db, act->result);
+}
+
+static void act_view(struct hadb_db *db, const struct hadb_action *act)
+{
+    submit(job_for(db, act), &db->queue, db->node->engine_pool, true, hadb__job_view);
+}
+
 void hadb__db_act(struct hadb_db *db, const struct hadb_action *act, struct hadb_req *read)
 {
-    struct hadb_node *node = db->node;
-    switch (act->type) {
-    case HADB_ACT_ROLE:
-        hadb__db_role(db, act);
-        break;
-    case HADB_ACT_OWNER:
-        hadb__db_owner(db, &act->owner, act->term);
-        break;
-    case HADB_ACT_OWNER_SEEN:
-        hadb__peers_seen(db, &act->owner);
-        break;
-    case HADB_ACT_GET:
-        get_entry(db, act);
-        break;
-    case HADB_ACT_GET_MANIFEST:
-        get_manifest(db, act);
-        break;
-    case HADB_ACT_FRAME_DATA:
-        /* On the queue: whatever it captures has been reported as committed before its answer is. */
-        submit(job_for(db, act), &db->queue, node->engine_pool, true, hadb__job_frame_data);
-        break;
-    case HADB_ACT_FRAME_SEAL:
-        act_frame_seal(db, act);
-        break;
-    case HADB_ACT_CREATE:
-        act_create(db, act);
-        break;
-    case HADB_ACT_RELEASE:
-        release(db, act);
-        break;
-    case HADB_ACT_APPLY:
-        act_apply(db, act);
-        break;
-    case HADB_ACT_REWIND:
-        act_rewind(db, act);
-        break;
-    case HADB_ACT_RESTORE:
-        act_restore(db, act);
-        break;
-    case HADB_ACT_GATE:
-        act_gate(db, act);
-        break;
-    case HADB_ACT_DURABLE:
-        act_durable(db, act);
-        break;
-    case HADB_ACT_READ_JOIN:
+    static void (*const handlers[])(struct hadb_db *db, const struct hadb_action *act) = {
+        [HADB_ACT_ROLE] = act_role,
+        [HADB_ACT_OWNER] = act_owner,
+        [HADB_ACT_OWNER_SEEN] = act_owner_seen,
+        [HADB_ACT_GET] = get_entry,
+        [HADB_ACT_GET_MANIFEST] = get_manifest,
+        [HADB_ACT_FRAME_DATA] = act_frame_data,
+        [HADB_ACT_FRAME_SEAL] = act_frame_seal,
+        [HADB_ACT_CREATE] = act_create,
+        [HADB_ACT_RELEASE] = release,
+        [HADB_ACT_APPLY] = act_apply,
+        [HADB_ACT_REWIND] = act_rewind,
+        [HADB_ACT_RESTORE] = act_restore,
+        [HADB_ACT_GATE] = act_gate,
+        [HADB_ACT_DURABLE] = act_durable,
+        [HADB_ACT_READ_OK] = act_read_ok,
+        [HADB_ACT_READ_FAIL] = act_read_fail,
+        [HADB_ACT_ASK_READY] = ask_ready,
+        [HADB_ACT_NOTIFY] = act_notify,
+        [HADB_ACT_HANDOFF_DONE] = act_handoff_done,
+        [HADB_ACT_VIEW] = act_view,
+        [HADB_ACT_UPLOAD] = act_upload,
+        [HADB_ACT_CAS_MANIFEST] = act_cas,
+        [HADB_ACT_DELETE] = act_delete,
+        [HADB_ACT_GIVE_UP] = act_give_up,
+    };
+    if (act->type == HADB_ACT_READ_JOIN) {
         hadb__read_joined(db, read, act->round);
-        break;
-    case HADB_ACT_READ_OK:
-        hadb__reads_proven(db, act->round);
-        break;
-    case HADB_ACT_READ_FAIL:
-        hadb__reads_failed(db);
-        break;
-    case HADB_ACT_ASK_READY:
-        ask_ready(db, act);
-        break;
-    case HADB_ACT_NOTIFY:
-        hadb__notify(db, &act->owner);
-        break;
-    case HADB_ACT_HANDOFF_DONE:
-        hadb__db_handoff_done(db, act->result);
-        break;
-    case HADB_ACT_VIEW:
-        submit(job_for(db, act), &db->queue, node->engine_pool, true, hadb__job_view);
-        break;
-    case HADB_ACT_UPLOAD:
-        act_upload(db, act);
-        break;
-    case HADB_ACT_CAS_MANIFEST:
-        act_cas(db, act);
-        break;
-    case HADB_ACT_DELETE:
-        act_delete(db, act);
-        break;
-    case HADB_ACT_GIVE_UP:
-        act_give_up(db, act);
-        break;
+        return;
     }
+    HADB_ASSERT((size_t)act->type < HADB_LEN(handlers) && handlers[act->type]);
+    handlers[act->type](db, act);
 }

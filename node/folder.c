@@ -135,25 +135,54 @@ static int db_folders(const struct hadb_fs *fs, const struct hadb_db_paths *path
     return r;
 }
 
-int hadb_folder_db(const struct hadb_folder *folder, const struct hadb_id *uuid, const char *name,
-                   struct hadb_db_paths *out, struct hadb_error *err)
+void hadb_db_paths_deinit(struct hadb_db_paths *paths)
 {
-    char id[HADB_ID_TEXT_BYTES];
-    char dbs[HADB_PATH_BYTES_MAX], label[HADB_PATH_BYTES_MAX];
-    hadb_id_format(uuid, id);
-    if (hadb_path_join(dbs, folder->path, "db", err) < 0 ||
-        hadb_path_join(out->dir, dbs, id, err) < 0 ||
-        hadb_path_join(out->engine, out->dir, "engine", err) < 0 ||
-        hadb_path_join(out->terms, out->dir, "terms", err) < 0 ||
-        hadb_path_join(out->lost, out->dir, "lost", err) < 0 ||
-        hadb_path_join(out->tmp, out->dir, "tmp", err) < 0 ||
-        hadb_path_join(label, out->dir, "name", err) < 0) {
-        return HADB_ETOOBIG;
-    }
-    const struct hadb_fs *fs = &folder->env->fs;
-    int r = db_folders(fs, out, err);
+    hadb_free(paths->dir);
+    hadb_free(paths->engine);
+    hadb_free(paths->terms);
+    hadb_free(paths->lost);
+    hadb_free(paths->tmp);
+    *paths = (struct hadb_db_paths){0};
+}
+
+static int below(const char *dir, const char *name, char **out, struct hadb_error *err)
+{
+    char path[HADB_PATH_BYTES_MAX];
+    int r = hadb_path_join(path, dir, name, err);
     if (r < 0) {
         return r;
     }
-    return hadb_fs_replace_file(fs, label, hadb_slice_str(name), err);
+    *out = hadb_strdup(path);
+    return *out ? 0 : hadb_fail_nomem(err);
+}
+
+static int db_paths(const struct hadb_folder *folder, const struct hadb_id *uuid,
+                    struct hadb_db_paths *out, struct hadb_error *err)
+{
+    char dbs[HADB_PATH_BYTES_MAX], id[HADB_ID_TEXT_BYTES];
+    hadb_id_format(uuid, id);
+    int r = hadb_path_join(dbs, folder->path, "db", err);
+    r = r < 0 ? r : below(dbs, id, &out->dir, err);
+    r = r < 0 ? r : below(out->dir, "engine", &out->engine, err);
+    r = r < 0 ? r : below(out->dir, "terms", &out->terms, err);
+    r = r < 0 ? r : below(out->dir, "lost", &out->lost, err);
+    return r < 0 ? r : below(out->dir, "tmp", &out->tmp, err);
+}
+
+int hadb_folder_db(const struct hadb_folder *folder, const struct hadb_id *uuid, const char *name,
+                   struct hadb_db_paths *out, struct hadb_error *err)
+{
+    char label[HADB_PATH_BYTES_MAX];
+    struct hadb_db_paths paths = {0};
+    const struct hadb_fs *fs = &folder->env->fs;
+    int r = db_paths(folder, uuid, &paths, err);
+    r = r < 0 ? r : db_folders(fs, &paths, err);
+    r = r < 0 ? r : hadb_path_join(label, paths.dir, "name", err);
+    r = r < 0 ? r : hadb_fs_replace_file(fs, label, hadb_slice_str(name), err);
+    if (r < 0) {
+        hadb_db_paths_deinit(&paths);
+        return r;
+    }
+    *out = paths;
+    return 0;
 }

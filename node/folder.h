@@ -32,14 +32,11 @@ void hadb_folder_close(struct hadb_folder *folder); /* zero value and twice are 
 int hadb_folder_write_address(const struct hadb_folder *folder, const char *address,
                               struct hadb_error *err);
 
-struct hadb_db_paths {
-    char dir[HADB_PATH_BYTES_MAX];
-    char engine[HADB_PATH_BYTES_MAX];
-    char terms[HADB_PATH_BYTES_MAX];
-    char lost[HADB_PATH_BYTES_MAX];
-    char tmp[HADB_PATH_BYTES_MAX];
+struct hadb_db_paths { /* each one allocation: a database that is idle should cost little */
+    char *dir, *engine, *terms, *lost, *tmp;
 };
-/* Makes the folders of a database and empties tmp. */
+void hadb_db_paths_deinit(struct hadb_db_paths *paths); /* zero value and twice are fine */
+/* Makes the folders of a database and empties tmp. @out is to be freed after 0. */
 int hadb_folder_db(const struct hadb_folder *folder, const struct hadb_id *uuid, const char *name,
                    struct hadb_db_paths *out, struct hadb_error *err);
 #endif

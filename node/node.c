@@ -134,6 +134,47 @@ void hadb__node_tell(struct hadb_node *node, const struct hadb_node_event *event
     hadb_callbacks_post(&node->callbacks, &told->callback);
 }
 
+/* ---- waiting for the loop ---- */
+
+static void countdown_init(struct hadb_countdown *c)
+{
+    hadb_mutex_init(&c->mu, 0);
+    hadb_cond_init(&c->cond);
+    c->left = 0;
+}
+
+static void countdown_deinit(struct hadb_countdown *c)
+{
+    hadb_cond_deinit(&c->cond);
+    hadb_mutex_deinit(&c->mu);
+}
+
+static void countdown_add(struct hadb_countdown *c, long n)
+{
+    hadb_mutex_lock(&c->mu);
+    c->left += (size_t)n;
+    if (c->left == 0) {
+        hadb_cond_broadcast(&c->cond);
+    }
+    hadb_mutex_unlock(&c->mu);
+}
+
+/* False when the time is over. */
+static bool countdown_wait(struct hadb_countdown *c, const struct hadb_env *env,
+                           uint64_t deadline_ms)
+{
+    hadb_mutex_lock(&c->mu);
+    uint64_t now = hadb_now_ms(env);
+    while (c->left > 0 && now < deadline_ms) {
+        hadb_cond_wait_ms(&c->cond, &c->mu,
+                          deadline_ms == UINT64_MAX ? UINT64_MAX : deadline_ms - now);
+        now = hadb_now_ms(env);
+    }
+    bool done = c->left == 0;
+    hadb_mutex_unlock(&c->mu);
+    return done;
+}
+
 /* ---- opening ---- */
 
 static int check_options(const struct hadb_node_options *o, struct hadb_error *err)
@@ -352,6 +393,7 @@ int hadb_node_open(const struct hadb_node_options *options, struct hadb_node **o
     node->on_event = options->on_event;
     node->event_arg = options->event_arg;
     node->closing = 1; /* not yet */
+    countdown_init(&node->stopping);
     snprintf(node->name, sizeof node->name, "%s", options->name);
     if (options->token && options->token[0]) {
         node->token = hadb_strdup(options->token);
@@ -369,55 +411,10 @@ int hadb_node_open(const struct hadb_node_options *options, struct hadb_node **o
 
 /* ---- closing ---- */
 
-/* Counts things that end on the loop, for a thread that waits. */
-struct countdown {
-    struct hadb_mutex mu;
-    struct hadb_cond cond;
-    size_t left; /* mu */
-};
-
-static void countdown_init(struct countdown *c)
-{
-    hadb_mutex_init(&c->mu, 0);
-    hadb_cond_init(&c->cond);
-    c->left = 0;
-}
-
-static void countdown_deinit(struct countdown *c)
-{
-    hadb_cond_deinit(&c->cond);
-    hadb_mutex_deinit(&c->mu);
-}
-
-static void countdown_add(struct countdown *c, long n)
-{
-    hadb_mutex_lock(&c->mu);
-    c->left += (size_t)n;
-    if (c->left == 0) {
-        hadb_cond_broadcast(&c->cond);
-    }
-    hadb_mutex_unlock(&c->mu);
-}
-
-/* False when the time is over. */
-static bool countdown_wait(struct countdown *c, const struct hadb_env *env, uint64_t deadline_ms)
-{
-    hadb_mutex_lock(&c->mu);
-    uint64_t now = hadb_now_ms(env);
-    while (c->left > 0 && now < deadline_ms) {
-        hadb_cond_wait_ms(&c->cond, &c->mu,
-                          deadline_ms == UINT64_MAX ? UINT64_MAX : deadline_ms - now);
-        now = hadb_now_ms(env);
-    }
-    bool done = c->left == 0;
-    hadb_mutex_unlock(&c->mu);
-    return done;
-}
-
 /* One hand-off that a close waits for; the memory is the request's. */
 struct leaving {
     struct hadb_req req;
-    struct countdown *countdown;
+    struct hadb_countdown *countdown;
     bool resigned;
 };
 
@@ -442,7 +439,7 @@ static void left(struct hadb_req *req)
     hadb_free(leaving);
 }
 
-static void leave_db(struct hadb_db *db, struct countdown *countdown, uint64_t deadline_ms)
+static void leave_db(struct hadb_db *db, struct hadb_countdown *countdown, uint64_t deadline_ms)
 {
     if (!hadb_core_leads(&db->core)) {
         return;
@@ -469,10 +466,9 @@ static void leave_db(struct hadb_db *db, struct countdown *countdown, uint64_t d
 struct closing {
     struct hadb_node *node;
     struct hadb_db *only; /* NULL = all */
-    struct countdown *countdown;
+    struct hadb_countdown *countdown;
     uint64_t deadline_ms;
-    struct hadb_db **stopped; /* all: filled in */
-    size_t stopped_len;
+    size_t requests_len;
 };
 
 static void leave_on_loop(void *arg)
@@ -489,24 +485,35 @@ static void leave_on_loop(void *arg)
 
 static void db_stopped(struct hadb_db *db, void *arg)
 {
-    (void)db;
-    countdown_add(arg, -1);
+    struct hadb_node *node = arg;
+    db->next = node->stopped;
+    node->stopped = db;
+    countdown_add(&node->stopping, -1);
 }
 
 static void stop_on_loop(void *arg)
 {
     struct closing *closing = arg;
+    struct hadb_node *node = closing->node;
     if (closing->only) {
-        countdown_add(closing->countdown, 1);
-        hadb__db_stop(closing->only, db_stopped, closing->countdown);
+        countdown_add(&node->stopping, 1);
+        hadb__db_stop(closing->only, db_stopped, node);
         return;
     }
-    for (struct hadb_db *db = closing->node->dbs, *next; db; db = next) {
+    for (struct hadb_db *db = node->dbs, *next; db; db = next) {
         next = db->next;
-        closing->stopped[closing->stopped_len++] = db;
-        countdown_add(closing->countdown, 1);
-        hadb__db_stop(db, db_stopped, closing->countdown);
+        if (db->state == HADB_DB_OPEN) {
+            countdown_add(&node->stopping, 1);
+            hadb__db_stop(db, db_stopped, node);
+        }
     }
+}
+
+static void take_stopped(void *arg)
+{
+    struct closing *closing = arg;
+    closing->only = closing->node->stopped;
+    closing->node->stopped = NULL;
 }
 
 static void record_freed(void *arg)
@@ -533,7 +540,7 @@ static void stop_modules_on_loop(void *arg)
 /* Hands over what can be handed over; waits no longer than @deadline_ms. The countdown outlives stragglers. */
 static void leave(struct hadb_node *node, struct hadb_db *only, uint64_t deadline_ms)
 {
-    struct countdown countdown;
+    struct hadb_countdown countdown;
     countdown_init(&countdown);
     struct closing closing = {
         .node = node, .only = only, .countdown = &countdown, .deadline_ms = deadline_ms};
@@ -547,16 +554,16 @@ static void leave(struct hadb_node *node, struct hadb_db *only, uint64_t deadlin
 static void count_requests(void *arg)
 {
     struct closing *closing = arg;
-    closing->stopped_len = closing->node->requests_len;
+    closing->requests_len = closing->node->requests_len;
 }
 
 /* What was accepted before still gets its answer, here or from the new leader. */
 static void drain_requests(struct hadb_node *node, uint64_t deadline_ms)
 {
-    struct closing closing = {.node = node, .stopped_len = 1};
-    while (closing.stopped_len > 0 && hadb_now_ms(node->env) < deadline_ms &&
+    struct closing closing = {.node = node, .requests_len = 1};
+    while (closing.requests_len > 0 && hadb_now_ms(node->env) < deadline_ms &&
            hadb_loop_call(node->loop, count_requests, &closing) == 0) {
-        if (closing.stopped_len > 0) {
+        if (closing.requests_len > 0) {
             hadb_sleep_ms(DRAIN_STEP_MS, NULL);
         }
     }
@@ -593,6 +600,7 @@ static void node_free(struct hadb_node *node, uint64_t deadline_ms)
     hadb_storage_close(&node->storage);
     hadb_lease_close(&node->lease);
     hadb_folder_close(&node->folder);
+    countdown_deinit(&node->stopping);
     hadb_free(node->token);
     hadb_free(node);
 }
@@ -600,25 +608,16 @@ static void node_free(struct hadb_node *node, uint64_t deadline_ms)
 /* Stops databases; those that have stopped are freed. */
 static bool stop_dbs(struct hadb_node *node, struct hadb_db *only, uint64_t deadline_ms)
 {
-    struct countdown *countdown = hadb_calloc(1, sizeof *countdown);
-    struct closing closing = {.node = node, .only = only, .countdown = countdown};
-    size_t room = only ? 1 : HADB_MAX(node->dbs_len, 1u);
-    closing.stopped = hadb_calloc(room, sizeof *closing.stopped);
-    HADB_ASSERT(countdown && closing.stopped); /* a few bytes, or nothing can be closed at all */
-    countdown_init(countdown);
-    if (only) {
-        closing.stopped[closing.stopped_len++] = only;
-    }
+    struct closing closing = {.node = node, .only = only};
     bool done = hadb_loop_call(node->loop, stop_on_loop, &closing) == 0 &&
-                countdown_wait(countdown, node->env, deadline_ms);
-    if (done) {
-        for (size_t i = 0; i < closing.stopped_len; i++) {
-            hadb__db_free(closing.stopped[i]);
-        }
-        countdown_deinit(countdown);
-        hadb_free(countdown);
+                countdown_wait(&node->stopping, node->env, deadline_ms);
+    closing.only = NULL;
+    hadb_loop_call(node->loop, take_stopped, &closing);
+    while (closing.only) {
+        struct hadb_db *db = closing.only;
+        closing.only = db->next;
+        hadb__db_free(db);
     }
-    hadb_free(closing.stopped);
     return done;
 }
 
@@ -637,7 +636,7 @@ void hadb_node_close(struct hadb_node *node, uint32_t deadline_ms)
         leave(node, NULL, deadline);
         __atomic_store_n(&node->closing, 1, __ATOMIC_RELEASE);
         drain_requests(node, HADB_MIN(deadline, hadb_now_ms(node->env) + DRAIN_MS));
-        struct countdown countdown;
+        struct hadb_countdown countdown;
         countdown_init(&countdown);
         struct closing closing = {.node = node, .countdown = &countdown};
         if (hadb_loop_call(node->loop, free_record_on_loop, &closing) == 0) {

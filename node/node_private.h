@@ -25,6 +25,13 @@
 #define HADB_STORE_BULK_MS 3600000u /* … of a whole snapshot, up or down */
 #define HADB_DB_HASH_LEN 1024u
 
+/* Counts things that end on the loop, for a thread that waits. */
+struct hadb_countdown {
+    struct hadb_mutex mu;
+    struct hadb_cond cond;
+    size_t left; /* mu */
+};
+
 struct hadb_node {
     /* const after open */
     const struct hadb_env *env;
@@ -50,9 +57,11 @@ struct hadb_node {
     struct hadb_storage_counters storage_counters; /* atomic */
     struct hadb_node_counters counters;            /* atomic */
     int closing;                                   /* atomic: refuse new requests */
+    struct hadb_countdown stopping;                /* databases that have not stopped yet */
 
     /* loop */
     struct hadb_db *dbs;
+    struct hadb_db *stopped; /* to be freed by whoever closes */
     size_t dbs_len;
     struct hadb_db *by_name[HADB_DB_HASH_LEN];
     struct hadb_db *by_uuid[HADB_DB_HASH_LEN];

@@ -101,22 +101,23 @@ static void a_database__has_its_folders_and_an_empty_tmp(void **state)
 {
     (void)state;
     struct hadb_folder folder;
-    struct hadb_db_paths *paths = hadb_calloc(1, sizeof *paths);
+    struct hadb_db_paths paths;
     struct hadb_id uuid = {{1}};
     struct hadb_fs fs = hadb_fs_host();
     char left[HADB_PATH_BYTES_MAX], kept[HADB_PATH_BYTES_MAX];
     struct hadb_buf bytes = {0};
     assert_int_equal(hadb_folder_open(hadb_env_host(), dir, &folder, NULL), 0);
-    assert_int_equal(hadb_folder_db(&folder, &uuid, "orders", paths, NULL), 0);
-    assert_int_equal(hadb_path_join(left, paths->tmp, "half", NULL), 0);
-    assert_int_equal(hadb_path_join(kept, paths->lost, "tail", NULL), 0);
+    assert_int_equal(hadb_folder_db(&folder, &uuid, "orders", &paths, NULL), 0);
+    assert_int_equal(hadb_path_join(left, paths.tmp, "half", NULL), 0);
+    assert_int_equal(hadb_path_join(kept, paths.lost, "tail", NULL), 0);
     assert_int_equal(hadb_fs_replace_file(&fs, left, hadb_slice_str("x"), NULL), 0);
     assert_int_equal(hadb_fs_replace_file(&fs, kept, hadb_slice_str("x"), NULL), 0);
-    assert_int_equal(hadb_folder_db(&folder, &uuid, "orders", paths, NULL), 0);
+    hadb_db_paths_deinit(&paths);
+    assert_int_equal(hadb_folder_db(&folder, &uuid, "orders", &paths, NULL), 0);
     assert_int_equal(hadb_fs_read_file(&fs, left, 10, &bytes, NULL), HADB_ABSENT);
     assert_int_equal(hadb_fs_read_file(&fs, kept, 10, &bytes, NULL), 0);
     hadb_buf_deinit(&bytes);
-    hadb_free(paths);
+    hadb_db_paths_deinit(&paths);
     hadb_folder_close(&folder);
 }
 
