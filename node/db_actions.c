@@ -65,11 +65,15 @@ static void answer_init(struct hadb_db_job *job)
     }
 }
 
-/* What the storage's answer says about this node's own ability to write. */
+/*
+ * What the storage's answer says about this node's own ability to write: a create without an answer casts
+ * doubt on it, any definite answer of storage ends the doubt.
+ */
 static void learn_of_storage(struct hadb_db_job *job)
 {
-    if (job->act.type == HADB_ACT_CREATE) {
-        hadb__peers_storage(job->db->node, job->answer.ev.result != HADB_R_UNKNOWN);
+    bool answered = job->answer.ev.result != HADB_R_UNKNOWN;
+    if (answered || job->act.type == HADB_ACT_CREATE) {
+        hadb__peers_storage(job->db->node, answered);
     }
 }
 
@@ -141,7 +145,11 @@ static void note_result(struct hadb_db_job *job)
     case HADB_ACT_RESTORE:
         tail_gone(job);
         break;
+    case HADB_ACT_GET:
+        learn_of_storage(job);
+        break;
     case HADB_ACT_GET_MANIFEST:
+        learn_of_storage(job);
         manifest_read(job);
         break;
     case HADB_ACT_GATE:

@@ -314,15 +314,18 @@ static void open_flow(struct hadb_link *link)
     hadb_id_format(&node->self.node, id);
     struct hadb_http_header headers[] = {
         {"Hadb-Node", node->name}, {"Hadb-Node-Id", id}, {"Hadb-Node-Address", node->address}};
-    struct hadb_http_call_options options = {.method = "POST",
-                                             .url = url,
-                                             .headers = headers,
-                                             .headers_len = HADB_LEN(headers),
-                                             .body = hadb_buf_slice(&flow->dbs),
-                                             .connect_timeout_ms = node->ttl_ms,
-                                             .on_data = on_data,
-                                             .on_done = on_done,
-                                             .arg = flow};
+    struct hadb_http_call_options options = {
+        .method = "POST",
+        .url = url,
+        .headers = headers,
+        .headers_len = HADB_LEN(headers),
+        .body = hadb_buf_slice(&flow->dbs),
+        .connect_timeout_ms = node->ttl_ms,
+        /* heartbeats come every ttl/3: a half-open stream ends */
+        .idle_timeout_ms = 2 * node->ttl_ms,
+        .on_data = on_data,
+        .on_done = on_done,
+        .arg = flow};
     link->dirty = false;
     link->opening = flow;
     if (hadb_http_request(node->client, &options, &flow->call, NULL) < 0) {
