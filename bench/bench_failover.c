@@ -92,6 +92,9 @@ static int finish(struct run *run, const char *count_name, unsigned count, json_
     char chain[80];
     double took_s = (double)(bench_now_ns() - run->started_ns) / 1e9;
     bench_writers_stop(&run->writers);
+    if (run->cluster.options->spoil) {
+        bench_writers_spoil(&run->writers);
+    }
     bench_cluster_agree(&run->cluster, SETTLE_MS_MAX, chain);
     bench_writers_check(&run->writers, &verdict);
     uint64_t acked = bench_writers_acked(&run->writers);

@@ -100,6 +100,29 @@ static void judge_node(struct bench_writers *writers, struct seen *seen)
     }
 }
 
+void bench_writers_spoil(struct bench_writers *writers)
+{
+    struct bench_cluster *cluster = writers->cluster;
+    static const char *const methods[] = {"DELETE", "PUT"};
+    unsigned done = 0;
+    for (size_t n = 0; n < writers->list[0].records_len && done < 2; n++) {
+        char path[96], value[64];
+        struct bench_reply reply;
+        if (writers->list[0].records[n].outcome != BENCH_ACKED) {
+            continue;
+        }
+        snprintf(path, sizeof path, "/v1/db/" BENCH_DB "/kv/w00-%09zu", n);
+        snprintf(value, sizeof value, "0/%zu/", n);
+        int status = bench_http_request(&cluster->nodes[0].http, methods[done], path, NULL, value,
+                                        done == 1 ? strlen(value) : 0,
+                                        bench_now_ns() + PAGE_MS * 1000000ull, &reply);
+        if (status != 200) {
+            bench_cluster_fail(cluster, "%s %s: %d", methods[done], path, status);
+        }
+        done++;
+    }
+}
+
 void bench_writers_check(struct bench_writers *writers, struct bench_verdict *out)
 {
     struct seen seen = {0};

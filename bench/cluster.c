@@ -122,12 +122,12 @@ static int free_port(void)
 static void exec_node(struct bench_cluster *cluster, struct bench_node *node, int out, int log)
 {
     const struct bench_options *o = cluster->options;
-    char data[300], store[400], lease[400], ttl[16], db[64];
+    char data[300], store[400], lease[400], ttl[16], db[128];
     snprintf(data, sizeof data, "%s/%s", cluster->folder, node->name);
     snprintf(store, sizeof store, "file://%s/store", cluster->folder);
     snprintf(lease, sizeof lease, "file://%s/lease", cluster->folder);
     snprintf(ttl, sizeof ttl, "%u", o->ttl_ms);
-    snprintf(db, sizeof db, "%s=%s%s", BENCH_DB, o->engine,
+    snprintf(db, sizeof db, "%s=%s,ack=%s%s", BENCH_DB, o->engine, o->ack,
              cluster->len == 1 ? ",no-snapshots" : "");
     const char *argv[32] = {o->program, "node",
                             "--name",   node->name,

@@ -16,10 +16,12 @@ struct bench_options {
     const char *store;   /* URL; NULL = the folder "store" below the bench's own */
     const char *lease;   /* likewise */
     const char *engine;  /* "kv" */
+    const char *ack;     /* of the database: "durable" */
     unsigned nodes, writers, ttl_ms, count, latency_ms;
     unsigned think_us; /* a writer's pause after each answer */
     const char *fault; /* kill, pause, vanish */
     bool json, keep, verbose;
+    bool spoil; /* test of the check: lose one acknowledged write and repeat another */
 };
 
 struct bench_node {

@@ -71,10 +71,16 @@ static int usage(const char *problem, const char *value)
             "  --latency-ms L        durable: latency of the store (default 2)\n"
             "  --store URL, --lease URL   default: folders below the bench's own\n"
             "  --engine E            kv (default) or memory\n"
+            "  --ack MODE            of the database: durable (default), both, local, async; with "
+            "the last two\n"
+            "                        failover finds lost writes, as it must\n"
             "  --program PATH        hadb; default: beside this program's folder\n"
             "  --json                one JSON object, last on stdout\n"
             "  --keep                keep the folder with data and logs\n"
-            "  --verbose             one line per fault\n");
+            "  --verbose             one line per fault\n"
+            "  --spoil               delete one acknowledged write and repeat another before the "
+            "check, which must\n"
+            "                        find both\n");
     return 2;
 }
 
@@ -90,7 +96,8 @@ static bool take_number(const char *text, unsigned lo, unsigned hi, unsigned *ou
 }
 
 enum { OPT_COUNT = 256, OPT_TTL, OPT_FAULT, OPT_WRITERS, OPT_THINK, OPT_NODES, OPT_LATENCY };
-enum { OPT_STORE = 512, OPT_LEASE, OPT_ENGINE, OPT_PROGRAM, OPT_JSON, OPT_KEEP, OPT_VERBOSE };
+enum { OPT_STORE = 512, OPT_LEASE, OPT_ENGINE, OPT_ACK, OPT_PROGRAM };
+enum { OPT_JSON = 768, OPT_KEEP, OPT_VERBOSE, OPT_SPOIL };
 
 static bool take_option(int option, struct bench_options *o)
 {
@@ -120,6 +127,9 @@ static bool take_option(int option, struct bench_options *o)
     case OPT_ENGINE:
         o->engine = optarg;
         return true;
+    case OPT_ACK:
+        o->ack = optarg;
+        return true;
     case OPT_PROGRAM:
         o->program = optarg;
         return true;
@@ -129,6 +139,8 @@ static bool take_option(int option, struct bench_options *o)
         return o->keep = true;
     case OPT_VERBOSE:
         return o->verbose = true;
+    case OPT_SPOIL:
+        return o->spoil = true;
     default:
         return false;
     }
@@ -148,10 +160,12 @@ static int parse(int argc, char **argv, struct bench_options *o)
         {"store", required_argument, NULL, OPT_STORE},
         {"lease", required_argument, NULL, OPT_LEASE},
         {"engine", required_argument, NULL, OPT_ENGINE},
+        {"ack", required_argument, NULL, OPT_ACK},
         {"program", required_argument, NULL, OPT_PROGRAM},
         {"json", no_argument, NULL, OPT_JSON},
         {"keep", no_argument, NULL, OPT_KEEP},
         {"verbose", no_argument, NULL, OPT_VERBOSE},
+        {"spoil", no_argument, NULL, OPT_SPOIL},
         {0},
     };
     int option;
@@ -200,6 +214,7 @@ int main(int argc, char **argv)
     }
     char program[PATH_MAX + 8];
     struct bench_options options = {.engine = "kv",
+                                    .ack = "durable",
                                     .nodes = 3,
                                     .writers = bench->writers,
                                     .ttl_ms = bench->ttl_ms,

@@ -73,6 +73,8 @@ struct bench_verdict {
     uint64_t doubled; /* applied twice */
     uint64_t foreign; /* keys that nobody wrote */
 };
+/* Deletes the first acknowledged write of writer 0 and repeats the second, behind the history's back. */
+void bench_writers_spoil(struct bench_writers *writers);
 /* Writers must be stopped and nodes agree. Reads every node. Keys that do not start with 'w' are skipped. */
 void bench_writers_check(struct bench_writers *writers, struct bench_verdict *out);
 #endif
