@@ -379,6 +379,7 @@ void hadb__db_free(struct hadb_db *db)
     hadb_db_paths_deinit(&db->paths);
     hadb_terms_deinit(&db->terms);
     hadb_manifest_deinit(&db->snap_manifest);
+    hadb_manifest_deinit(&db->swept);
     hadb_free(db->batch.requests);
     hadb_free(db->batch.responses);
     hadb_free(db);

@@ -45,6 +45,7 @@ struct hadb_db_job {
     struct hadb_obj *made; /* new object; goes into the table */
     struct hadb_obj *made_view;
     struct hadb_manifest manifest; /* GET_MANIFEST, CAS_MANIFEST, RESTORE */
+    struct hadb_manifest swept;    /* CAS_MANIFEST: a copy */
     struct hadb_tag tag;
     struct hadb_box *new_box; /* RESTORE */
     struct hadb_terms terms; /* APPLY of a seal, REWIND, RESTORE, CAS_MANIFEST: a copy to work on */
@@ -125,6 +126,8 @@ struct hadb_db {
     struct hadb_objs objs;
     struct hadb_box *box;
     struct hadb_terms terms;
+    struct hadb_manifest
+        swept; /* what it condemns is gone from storage: the next one may forget it */
     struct hadb_manifest snap_manifest; /* read last on op SNAP */
     struct hadb_tag snap_tag;
     struct hadb_cancel upload_cancel; /* atomic */

@@ -152,6 +152,13 @@ static void note_result(struct hadb_db_job *job)
         learn_of_storage(job);
         manifest_read(job);
         break;
+    case HADB_ACT_DELETE:
+        if (ev->result == HADB_R_OK) {
+            hadb_manifest_deinit(&db->swept);
+            db->swept = job->manifest;
+            job->manifest = (struct hadb_manifest){0};
+        }
+        break;
     case HADB_ACT_GATE:
         db->txid = HADB_MAX(db->txid, ev->txid);
         break;
@@ -187,6 +194,7 @@ void hadb__job_answer(struct hadb_db_job *job)
     job->obj = NULL;
     hadb_terms_deinit(&job->terms);
     hadb_manifest_deinit(&job->manifest);
+    hadb_manifest_deinit(&job->swept);
     struct hadb_box *box = job->box;
     job->box = NULL;
     job->busy = false;
@@ -339,7 +347,8 @@ static void act_cas(struct hadb_db *db, const struct hadb_action *act)
     struct hadb_error err;
     job->tag = db->snap_tag;
     if (hadb_terms_copy(&db->terms, &job->terms, &err) < 0 ||
-        hadb_manifest_copy(&db->snap_manifest, &job->manifest, &err) < 0) {
+        hadb_manifest_copy(&db->snap_manifest, &job->manifest, &err) < 0 ||
+        hadb_manifest_copy(&db->swept, &job->swept, &err) < 0) {
         refuse(job);
         return;
     }

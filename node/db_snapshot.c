@@ -141,6 +141,9 @@ static int manifest_plan(struct hadb_db_job *job)
                                               .last_hash = obj->snapshot.last_hash,
                                               .digest = obj->snapshot.digest};
     hadb_snapshot_name(obj->snapshot.pos.slot, &obj->snapshot_nonce, snapshot.name);
+    for (size_t i = 0; i < job->swept.condemned_len; i++) {
+        hadb_manifest_absolve(m, job->swept.condemned[i]);
+    }
     int r = hadb_manifest_add_snapshot(m, &snapshot, &job->err);
     while (r == 0 && m->snapshots_len > job->db->snapshots_keep) {
         r = hadb_manifest_drop_snapshot(m, 0, &job->err);

@@ -10,6 +10,7 @@
 #include "base/error.h"
 #include "base/id.h"
 #include "base/thread.h"
+#include "changeset/changeset.h"
 #include "hadb/executor.h"
 
 static struct tc tc;
@@ -430,6 +431,57 @@ static void a_memory_engine__comes_back_from_storage(void **state)
     same_history(0, 1);
 }
 
+static void read_manifest(struct hadb_storage *storage, const char *key, struct hadb_manifest *out)
+{
+    struct hadb_buf stored = {0}, payload = {0};
+    struct hadb_entry entry;
+    assert_int_equal(hadb_storage_get(storage, NULL, key, &stored, NULL, NULL), 0);
+    assert_int_equal(hadb_entry_decode(hadb_buf_slice(&stored), &entry, &payload, NULL, NULL), 0);
+    assert_int_equal(hadb_manifest_decode(hadb_buf_slice(&payload), out, NULL), 0);
+    hadb_buf_deinit(&stored);
+    hadb_buf_deinit(&payload);
+}
+
+/* Objects of the snapshots in the store, and names that the manifest still condemns. */
+static size_t snapshot_objects(size_t *condemned)
+{
+    struct hadb_storage storage;
+    struct hadb_object_list list = {0};
+    size_t len = 0;
+    assert_int_equal(hadb_storage_open(tc.store, NULL, &storage, NULL), 0);
+    assert_int_equal(hadb_storage_list(&storage, NULL, "", "", HADB_LIST_LEN_MAX, &list, NULL), 0);
+    for (size_t i = 0; i < list.len; i++) {
+        len += strstr(list.items[i].key, "/snap/") != NULL;
+        if (strstr(list.items[i].key, "/manifest")) {
+            struct hadb_manifest manifest;
+            read_manifest(&storage, list.items[i].key, &manifest);
+            *condemned = manifest.condemned_len;
+            hadb_manifest_deinit(&manifest);
+        }
+    }
+    hadb_object_list_deinit(&list);
+    hadb_storage_close(&storage);
+    return len;
+}
+
+static void old_snapshots__are_removed_from_storage_and_forgotten(void **state)
+{
+    (void)state;
+    tc.db_options.grace_ms = 1;
+    start(1);
+    for (int i = 0; i < 6; i++) {
+        tc_put(&tc, 0, "key", "value");
+        snapshot(0);
+    }
+    /* Two are kept; a condemned one goes with the next clean-up. */
+    size_t condemned = 99;
+    assert_in_range(snapshot_objects(&condemned), 2, 3);
+    assert_in_range(condemned, 0, 2); /* of four that were */
+    tc_open(&tc, 1);
+    tc_ready(&tc, 1);
+    same_history(0, 1);
+}
+
 static void snapshots_by_policy__keep_the_log_short(void **state)
 {
     (void)state;
@@ -605,6 +657,7 @@ int main(void)
         M(an_empty_follower__restores_the_snapshot_and_follows_on),
         F(a_follower_behind_the_boundary__restores_too),
         M(a_memory_engine__comes_back_from_storage),
+        M(old_snapshots__are_removed_from_storage_and_forgotten),
         M(snapshots_by_policy__keep_the_log_short),
         M(bad_options__are_refused_by_name),
         M(a_second_process_on_one_folder__is_refused),
