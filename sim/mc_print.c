@@ -50,6 +50,24 @@ static const char *op_name(uint8_t op)
     return op < HADB_OP_SLOT0 ? names[op] : "slot";
 }
 
+static const char *local_name(uint8_t wait)
+{
+    switch ((int)wait - 1) {
+    case HADB_ACT_REWIND:
+        return "rewinding";
+    case HADB_ACT_RESTORE:
+        return "restoring";
+    case HADB_ACT_GATE:
+        return "closing the gate";
+    case HADB_ACT_VIEW:
+        return "opening a view";
+    case HADB_ACT_UPLOAD:
+        return "uploading a snapshot";
+    default:
+        return "an action";
+    }
+}
+
 /* What an unanswered action is about. */
 static void op_words(const struct mc_op *op, char *out, size_t size)
 {
@@ -84,7 +102,7 @@ static void op_words(const struct mc_op *op, char *out, size_t size)
         snprintf(out, size, "framing %s", object);
         break;
     default:
-        snprintf(out, size, "local action %d", op->wait - 1);
+        snprintf(out, size, "%s", local_name(op->wait));
         break;
     }
 }

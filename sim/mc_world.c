@@ -119,6 +119,9 @@ static void list_timers(const struct mc_world *world, uint8_t p, struct list *li
         add(list, MC_M_TICK, p, 0, 0);
     }
     if (hadb_core_leads(core)) {
+        if (world->shared.reads > 0 && core->read_sent == 0 && !core->read_waiting) {
+            add(list, MC_M_POKE, p, 0, 0); /* it looks whether it still leads: as a read does */
+        }
         return;
     }
     if (core->phase == HADB_PH_IDLE && !core->main_busy && !core->poke) {
@@ -562,6 +565,10 @@ enum mc_outcome mc_apply(struct mc_world *world, struct mc_move move)
     case MC_M_TICK:
         return step(world, move.a, HADB_EV_TICK);
     case MC_M_POKE:
+        if (hadb_core_leads(&world->proc[move.a].core) && !mc_run.healing) {
+            shared->reads--;
+            mc_run.dirty |= MC_DIRTY_SHARED;
+        }
         return step(world, move.a, HADB_EV_POKE);
     case MC_M_SUSPECT:
         return suspect(world, move);
