@@ -81,12 +81,17 @@ static void at_exit(void)
     }
 }
 
+/* Not async-signal-safe by the book, but the program ends here in any case, and nobody else would clean up. */
 static void on_signal(int number)
 {
-    /* The nodes die by PDEATHSIG; nobody else would remove the namespaces. Not async-signal-safe by the book, but the
-     * program ends here in any case. */
-    bench_netns_close();
     signal(number, SIG_DFL);
+    if (running != NULL) {
+        end_nodes(running);
+        if (!running->options->keep) {
+            bench_remove_folder(running->folder);
+        }
+    }
+    bench_netns_close();
     raise(number);
 }
 
