@@ -1,16 +1,19 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
-# The checker must notice that a safety rule is missing: usage mutant.sh CHECKER RULE
+# A checker must notice that a safety rule is missing. Usage: mutant.sh CHECKER RULE [OPTION...]
 set -u
-out=$("$1" --off "$2")
+checker=$1
+rule=$2
+shift 2
+out=$("$checker" --off "$rule" "$@")
 code=$?
-printf '%s\n' "$out" | tail -n 60
+printf '%s\n' "$out" | tail -n 70
 if [ "$code" -ne 1 ]; then
-    echo "mutant.sh: $1 --off $2 ended with $code, expected 1 (a violation)" >&2
+    echo "mutant.sh: $checker --off $rule ended with $code, expected 1 (a violation)" >&2
     exit 1
 fi
 case $out in
 *counterexample*) exit 0 ;;
 esac
-echo "mutant.sh: $1 --off $2 printed no counterexample" >&2
+echo "mutant.sh: $checker --off $rule printed no counterexample" >&2
 exit 1
