@@ -46,9 +46,11 @@ int hadb_node_record_encode(const struct hadb_node_record *record, struct hadb_b
     r = r ? r : hadb_buf_append(out, record->address, address_len);
     r = r ? r
           : hadb_buf_append(out, record->given_up, record->given_up_len * sizeof(struct hadb_id));
-    uint8_t crc[4];
-    hadb_put_u32(crc, hadb_crc32c(0, out->data + start, out->len - start));
-    r = r ? r : hadb_buf_append(out, crc, sizeof crc);
+    if (r == 0) {
+        uint8_t crc[4];
+        hadb_put_u32(crc, hadb_crc32c(0, out->data + start, out->len - start));
+        r = hadb_buf_append(out, crc, sizeof crc);
+    }
     return r < 0 ? hadb_fail_nomem(err) : 0;
 }
 
