@@ -47,28 +47,21 @@ extern const char *const sim_fault_names[SIM_F_BITS];
 extern const char *const sim_fault_texts[SIM_F_BITS];
 
 /* ---- situations that must be met sometimes; X(NAME) ---- */
+/* clang-format off */
 #define SIM_SOMETIMES(X)                                                                          \
-    X(fenced)                                                                                     \
-    X(fenced_with_tail)                                                                           \
-    X(rewound_definite)                                                                           \
-    X(own_reseal)                                                                                 \
-    X(own_reseal_with_tail)                                                                       \
+    X(fenced) X(fenced_with_tail) X(rewound_definite) X(own_reseal) X(own_reseal_with_tail)       \
     X(tail_shipped_after_restart) X(unknown_create_was_ours) X(unknown_create_was_lost)           \
-        X(stray_seal_refused) X(restored) X(restored_from_nothing) X(hand_off_done)               \
-            X(hand_off_called_off) X(resigned) X(named_successor_leads) X(stream_applied)         \
-                X(stream_gap) X(snapshot_published) X(manifest_lost) X(manifest_unknown_was_ours) \
-                    X(slots_deleted) X(deleted_slot_came_back) X(read_by_owner)                   \
-                        X(read_by_follower) X(read_unavailable) X(bookmark_read)                  \
-                            X(retry_answered_from_table) X(retry_answered_by_another_leader)      \
-                                X(write_refused_by_fence) X(condition_not_met) X(verdict_gone)    \
-                                    X(verdict_silent) X(verdict_free) X(candidate_lost_race)      \
-                                        X(slots_out_of_order) X(restart_with_empty_disk)          \
-                                            X(restart_undid_commits) X(engine_failed) X(gave_up)  \
-                                                X(stopped_orderly) X(local_write_lost)            \
-                                                    X(owner_paused_past_ttl) X(lease_forgotten)   \
-                                                        X(two_nodes_lead)                         \
-                                                            X(seal_of_unknown_outcome)            \
-                                                                X(store_outage)
+    X(stray_seal_refused) X(restored) X(restored_from_nothing) X(hand_off_done)                   \
+    X(hand_off_called_off) X(resigned) X(named_successor_leads) X(stream_applied) X(stream_gap)   \
+    X(snapshot_published) X(manifest_lost) X(manifest_unknown_was_ours) X(slots_deleted)          \
+    X(deleted_slot_came_back) X(read_by_owner) X(read_by_follower) X(read_unavailable)            \
+    X(bookmark_read) X(retry_answered_from_table) X(retry_answered_by_another_leader)             \
+    X(write_refused_by_fence) X(condition_not_met) X(verdict_gone) X(verdict_silent)              \
+    X(verdict_free) X(candidate_lost_race) X(slots_out_of_order) X(restart_with_empty_disk)       \
+    X(restart_undid_commits) X(engine_failed) X(gave_up) X(stopped_orderly) X(local_write_lost)   \
+    X(owner_paused_past_ttl) X(lease_forgotten) X(two_nodes_lead) X(seal_of_unknown_outcome)      \
+    X(store_outage)
+/* clang-format on */
 
 enum sim_sometimes {
 #define HADB_X(name) SIM_S_##name,

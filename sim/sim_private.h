@@ -87,7 +87,7 @@ void sim_answer_later(struct sim *s, uint8_t n, enum hadb_core_op op, enum hadb_
 /* sim_store.c */
 void sim_store_ask(struct sim *s, uint8_t n, enum hadb_core_op op);
 void sim_store_arrive(struct sim *s, const struct sim_event *ev);
-bool sim_store_ahead(const struct sim *s, const struct hadb_pos *pos); /* is there more? */
+bool sim_store_ahead(const struct sim *s, const struct hadb_pos *pos);         /* is there more? */
 uint32_t sim_store_history(const struct sim *s, uint32_t *reqs, uint32_t max); /* transactions */
 
 /* sim_lease.c: hints of nodes, judging the owner */
