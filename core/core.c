@@ -272,8 +272,15 @@ static void created(struct hadb_step *s, const struct hadb_event *ev)
     }
 }
 
-static void poke(struct hadb_step *s)
+static void read_begins(struct hadb_step *s, const struct hadb_event *ev)
 {
+    (void)ev;
+    hadb__read(s);
+}
+
+static void poke(struct hadb_step *s, const struct hadb_event *ev)
+{
+    (void)ev;
     if (hadb_core_leads(s->core)) {
         s->core->read_waiting = true; /* a round without members: its proof tells */
     } else {
@@ -281,8 +288,9 @@ static void poke(struct hadb_step *s)
     }
 }
 
-static void tick(struct hadb_step *s)
+static void tick(struct hadb_step *s, const struct hadb_event *ev)
 {
+    (void)ev;
     hadb__slots_tick(s);
     hadb__handoff_tick(s);
 }
@@ -307,8 +315,53 @@ static void halted(struct hadb_step *s, const struct hadb_event *ev)
     }
 }
 
+static void snapshot_wanted(struct hadb_step *s, const struct hadb_event *ev)
+{
+    (void)ev;
+    s->core->snap_wanted = true;
+}
+
+static void local_failed(struct hadb_step *s, const struct hadb_event *ev)
+{
+    (void)ev;
+    hadb__halt(s, HADB_HALT_LOCAL);
+}
+
+static void stop(struct hadb_step *s, const struct hadb_event *ev)
+{
+    (void)ev;
+    hadb__halt(s, HADB_HALT_STOPPED);
+}
+
 static void dispatch(struct hadb_step *s, const struct hadb_event *ev)
 {
+    static void (*const handlers[])(struct hadb_step *s, const struct hadb_event *ev) = {
+        [HADB_EV_TICK] = tick,
+        [HADB_EV_START] = start,
+        [HADB_EV_ENTRY] = entry,
+        [HADB_EV_MANIFEST] = manifest,
+        [HADB_EV_FRAMED] = framed,
+        [HADB_EV_CREATED] = created,
+        [HADB_EV_APPLIED] = hadb__follow_applied,
+        [HADB_EV_REWOUND] = hadb__follow_rewound,
+        [HADB_EV_RESTORED] = hadb__follow_restored,
+        [HADB_EV_GATED] = gated,
+        [HADB_EV_COMMITTED] = hadb__committed,
+        [HADB_EV_READ] = read_begins,
+        [HADB_EV_OWNER] = hadb__liveness,
+        [HADB_EV_POKE] = poke,
+        [HADB_EV_STREAM] = hadb__stream_state,
+        [HADB_EV_STREAM_ENTRY] = hadb__stream_entry,
+        [HADB_EV_STREAM_MARK] = hadb__stream_mark,
+        [HADB_EV_HANDOFF] = hadb__handoff,
+        [HADB_EV_READY] = hadb__handoff_ready,
+        [HADB_EV_SNAPSHOT] = snapshot_wanted,
+        [HADB_EV_UPLOADED] = hadb__snap_uploaded,
+        [HADB_EV_CAS] = hadb__snap_cas,
+        [HADB_EV_DELETED] = hadb__snap_deleted,
+        [HADB_EV_LOCAL] = local_failed,
+        [HADB_EV_STOP] = stop,
+    };
     if (ev->op == HADB_OP_MAIN) {
         HADB_ASSERT(s->core->main_busy);
         s->core->main_busy = false;
@@ -317,83 +370,8 @@ static void dispatch(struct hadb_step *s, const struct hadb_event *ev)
         halted(s, ev);
         return;
     }
-    switch (ev->type) {
-    case HADB_EV_TICK:
-        tick(s);
-        break;
-    case HADB_EV_START:
-        start(s, ev);
-        break;
-    case HADB_EV_ENTRY:
-        entry(s, ev);
-        break;
-    case HADB_EV_MANIFEST:
-        manifest(s, ev);
-        break;
-    case HADB_EV_FRAMED:
-        framed(s, ev);
-        break;
-    case HADB_EV_CREATED:
-        created(s, ev);
-        break;
-    case HADB_EV_APPLIED:
-        hadb__follow_applied(s, ev);
-        break;
-    case HADB_EV_REWOUND:
-        hadb__follow_rewound(s, ev);
-        break;
-    case HADB_EV_RESTORED:
-        hadb__follow_restored(s, ev);
-        break;
-    case HADB_EV_GATED:
-        gated(s, ev);
-        break;
-    case HADB_EV_COMMITTED:
-        hadb__committed(s, ev);
-        break;
-    case HADB_EV_READ:
-        hadb__read(s);
-        break;
-    case HADB_EV_OWNER:
-        hadb__liveness(s, ev);
-        break;
-    case HADB_EV_POKE:
-        poke(s);
-        break;
-    case HADB_EV_STREAM:
-        hadb__stream_state(s, ev);
-        break;
-    case HADB_EV_STREAM_ENTRY:
-        hadb__stream_entry(s, ev);
-        break;
-    case HADB_EV_STREAM_MARK:
-        hadb__stream_mark(s, ev);
-        break;
-    case HADB_EV_HANDOFF:
-        hadb__handoff(s, ev);
-        break;
-    case HADB_EV_READY:
-        hadb__handoff_ready(s, ev);
-        break;
-    case HADB_EV_SNAPSHOT:
-        s->core->snap_wanted = true;
-        break;
-    case HADB_EV_UPLOADED:
-        hadb__snap_uploaded(s, ev);
-        break;
-    case HADB_EV_CAS:
-        hadb__snap_cas(s, ev);
-        break;
-    case HADB_EV_DELETED:
-        hadb__snap_deleted(s, ev);
-        break;
-    case HADB_EV_LOCAL:
-        hadb__halt(s, HADB_HALT_LOCAL);
-        break;
-    case HADB_EV_STOP:
-        hadb__halt(s, HADB_HALT_STOPPED);
-        break;
-    }
+    HADB_ASSERT((size_t)ev->type < HADB_LEN(handlers) && handlers[ev->type]);
+    handlers[ev->type](s, ev);
 }
 
 void hadb_core_step(struct hadb_core *core, const struct hadb_event *event, uint64_t now_ms,
