@@ -41,10 +41,12 @@ struct hadb_core_config {
         snapshot_slots; /* owner publishes a snapshot after so many slots; 0 = only on request */
     uint32_t
         tip_polls_max; /* at the tip, compare with the boundary again after so many polls; 0 = at each */
-    uint32_t grace_ms;   /* between publishing a boundary and deleting below it */
-    bool fast_suspicion; /* act on LIVE_GONE (off: only after the TTL) */
-    bool never_lead;     /* read replica */
-    bool jitter;         /* off in the model checker: no random draws, no growing back-off */
+    uint32_t grace_ms;    /* between publishing a boundary and deleting below it */
+    uint32_t lag_wait_ms; /* … and so much longer for each durable slot that this node lacks, */
+    uint32_t lag_wait_max_ms; /* … up to this: the most advanced follower goes first */
+    bool fast_suspicion;      /* act on LIVE_GONE (off: only after the TTL) */
+    bool never_lead;          /* read replica */
+    bool jitter;              /* off in the model checker: no random draws, no growing back-off */
 };
 
 /* ---- state ---- */
@@ -126,6 +128,8 @@ struct hadb_core {
     uint64_t next_at_ms;  /* next poll, resend or seal */
     uint64_t retry_at_ms; /* storage did not answer: no GET before */
     uint64_t seal_at_ms;  /* when to seal; 0 = owner is believed alive */
+    uint64_t heard_slot;  /* highest durable slot that any owner's stream told of */
+    uint64_t seal_lag_ms; /* part of seal_at_ms that ends as soon as that slot is reached */
     bool start_reseal;    /* just started: may seal the term of its own predecessor at once */
     bool tip_checked;     /* the boundary was compared at this position */
     bool poke;            /* look again as soon as op MAIN is free */

@@ -22,7 +22,35 @@ void hadb__arm_seal(struct hadb_step *s, uint32_t wait_max_ms)
         return;
     }
     core->seal_at_ms = s->now_ms + hadb__random_up_to(core, wait_max_ms);
+    core->seal_lag_ms = 0;
     core->backoff = 0;
+}
+
+/*
+ * The most advanced follower goes first (4.6): it has the least to read before it can write. How far the log
+ * reaches is what the owner's stream told last; whoever heard less than others takes itself for advanced, which
+ * costs time only.
+ */
+void hadb__arm_seal_by_lag(struct hadb_step *s, uint32_t wait_max_ms)
+{
+    struct hadb_core *core = s->core;
+    bool armed = core->seal_at_ms != 0;
+    hadb__arm_seal(s, wait_max_ms);
+    if (armed || core->seal_at_ms == 0 || core->heard_slot <= core->view.slot) {
+        return;
+    }
+    uint64_t lag = HADB_MIN(core->heard_slot - core->view.slot, core->config.lag_wait_max_ms);
+    core->seal_lag_ms = HADB_MIN(lag * core->config.lag_wait_ms, core->config.lag_wait_max_ms);
+    core->seal_at_ms += core->seal_lag_ms;
+}
+
+void hadb__seal_lag_over(struct hadb_step *s)
+{
+    struct hadb_core *core = s->core;
+    if (core->seal_at_ms != 0 && core->view.slot >= core->heard_slot) {
+        core->seal_at_ms -= core->seal_lag_ms;
+        core->seal_lag_ms = 0;
+    }
 }
 
 bool hadb__seal_due(const struct hadb_core *core, uint64_t now_ms)
@@ -47,14 +75,14 @@ void hadb__liveness(struct hadb_step *s, const struct hadb_event *ev)
         break;
     case HADB_LIVE_GONE:
         if (core->config.fast_suspicion) {
-            hadb__arm_seal(s, core->config.suspect_wait_ms);
+            hadb__arm_seal_by_lag(s, core->config.suspect_wait_ms);
         }
         break;
     case HADB_LIVE_FREE:
-        hadb__arm_seal(s, core->config.suspect_wait_ms);
+        hadb__arm_seal_by_lag(s, core->config.suspect_wait_ms);
         break;
     case HADB_LIVE_SILENT:
-        hadb__arm_seal(s, core->config.silent_wait_ms);
+        hadb__arm_seal_by_lag(s, core->config.silent_wait_ms);
         break;
     }
     bool waits_for_others = core->liveness != HADB_LIVE_ALIVE && core->seal_at_ms == 0;

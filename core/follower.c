@@ -374,6 +374,7 @@ static void sign_of_life(struct hadb_step *s)
     }
     if (over) {
         hadb__arm_seal(s, 0);
+        hadb__seal_lag_over(s);
         return;
     }
     core->seal_at_ms = 0;

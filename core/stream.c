@@ -96,6 +96,9 @@ void hadb__stream_mark(struct hadb_step *s, const struct hadb_event *ev)
     }
     core->mark_slot = ev->term > core->mark_term ? ev->slot : HADB_MAX(core->mark_slot, ev->slot);
     core->mark_term = ev->term;
+    if (core->config.lag_wait_ms != 0) {
+        core->heard_slot = HADB_MAX(core->heard_slot, core->mark_slot);
+    }
 }
 
 void hadb__stream_state(struct hadb_step *s, const struct hadb_event *ev)

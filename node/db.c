@@ -18,6 +18,8 @@
 #define BACKOFF_MIN_MS 5u
 #define BACKOFF_MAX_MS 2000u
 #define SUSPECT_WAIT_MS 15u
+#define LAG_WAIT_MS 2u /* for each slot behind: about what reading and applying it takes */
+#define LAG_WAIT_MS_MAX 250u
 #define DRAIN_MAX_MS 5000u
 #define TIP_POLLS_MAX 20u
 #define GRACE_DEFAULT_MS 60000u
@@ -102,6 +104,8 @@ static void core_config(const struct hadb_db *db, const struct hadb_db_options *
         .backoff_max_ms = BACKOFF_MAX_MS,
         .suspect_wait_ms = SUSPECT_WAIT_MS,
         .silent_wait_ms = HADB_MAX(10u, HADB_MIN(node->ttl_ms / 20, 200u)),
+        .lag_wait_ms = LAG_WAIT_MS,
+        .lag_wait_max_ms = LAG_WAIT_MS_MAX,
         .drain_max_ms = DRAIN_MAX_MS,
         .give_up_ms = node->ttl_ms,
         .snapshot_slots = options->no_snapshots ? 0 : slots,

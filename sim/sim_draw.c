@@ -70,6 +70,8 @@ void sim_draw(struct sim *s)
         .backoff_max_ms = ttl / 4,
         .suspect_wait_ms = (uint32_t)ONE_OF(s, 5, 50),
         .silent_wait_ms = ttl / 5,
+        .lag_wait_ms = 2,
+        .lag_wait_max_ms = ttl / 5,
         .drain_max_ms = ttl,
         .give_up_ms = ttl * 2,
         .snapshot_slots = (uint32_t)ONE_OF(s, 0, 5, 20),

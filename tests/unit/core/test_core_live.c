@@ -97,6 +97,59 @@ static void election__entry_known_from_the_stream_does_not_restart_patience(void
     must(&rig, HADB_ACT_FRAME_SEAL);
 }
 
+static struct hadb_core_config lag_config(void)
+{
+    struct hadb_core_config config = rig_config();
+    config.lag_wait_ms = 5;
+    config.lag_wait_max_ms = 100;
+    return config;
+}
+
+static void stream_breaks(struct rig *rig)
+{
+    feed(rig, (struct hadb_event){
+                  .type = HADB_EV_STREAM, .result = HADB_R_FAILED, .owner = owner_of(2, 1)});
+}
+
+/* Who lacks more of what the owner called durable lets others go first; who lacks nothing does not wait. */
+static void election__waits_longer_the_further_behind_it_is_and_never_too_long(void **state)
+{
+    (void)state;
+    static const uint64_t marks[] = {5, 6, 10, 5000};
+    static const uint64_t waits[] = {0, 5, 25, 100};
+    for (int i = 0; i < 4; i++) {
+        struct rig rig;
+        struct hadb_core_config config = lag_config();
+        rig_follow(&rig, &config, true);
+        if (marks[i] > 5) {
+            stream_mark(&rig, 1, marks[i]);
+            must(&rig, HADB_ACT_GET);
+        }
+        stream_breaks(&rig);
+        liveness(&rig, HADB_LIVE_GONE);
+        assert_int_equal(rig.core.seal_at_ms, rig.now_ms + waits[i]);
+    }
+}
+
+/* Whoever catches up meanwhile is as advanced as anybody. */
+static void election__that_was_behind_need_not_wait_once_it_has_caught_up(void **state)
+{
+    (void)state;
+    struct rig rig;
+    struct hadb_core_config config = lag_config();
+    rig_follow(&rig, &config, true);
+    stream_mark(&rig, 1, 7);
+    stream_breaks(&rig);
+    liveness(&rig, HADB_LIVE_GONE);
+    answer_entry(&rig, HADB_OP_MAIN, data_entry(&rig, 6, 53, 5, 6));
+    answer_applied(&rig, HADB_R_OK);
+    assert_int_equal(rig.core.seal_at_ms, rig.now_ms + 10);
+    answer_entry(&rig, HADB_OP_MAIN, data_entry(&rig, 7, 54, 6, 7));
+    answer_applied(&rig, HADB_R_OK);
+    answer_get(&rig, HADB_OP_MAIN, HADB_R_ABSENT);
+    assert_int_equal(must(&rig, HADB_ACT_FRAME_SEAL)->slot, 8);
+}
+
 static void election__with_nobody_left_after_a_restore_needs_no_patience(void **state)
 {
     (void)state;
@@ -601,6 +654,8 @@ int main(void)
         cmocka_unit_test(election__against_an_owner_that_gave_up_outlives_its_last_entries),
         cmocka_unit_test(election__lost_to_a_late_entry_of_a_process_that_is_gone_goes_on),
         cmocka_unit_test(election__entry_known_from_the_stream_does_not_restart_patience),
+        cmocka_unit_test(election__waits_longer_the_further_behind_it_is_and_never_too_long),
+        cmocka_unit_test(election__that_was_behind_need_not_wait_once_it_has_caught_up),
         cmocka_unit_test(election__with_nobody_left_after_a_restore_needs_no_patience),
         cmocka_unit_test(fenced__at_the_tip_of_its_own_term_seals_it_and_ships_its_tail),
         cmocka_unit_test(election__asks_storage_three_times_and_never_waits),

@@ -694,6 +694,8 @@ static void life_begins(void)
     h.config.give_up_ms = rnd(4) ? 1000 : 0;
     h.config.suspect_wait_ms = (uint32_t)rnd(20);
     h.config.silent_wait_ms = (uint32_t)rnd(50);
+    h.config.lag_wait_ms = (uint32_t)rnd(3);
+    h.config.lag_wait_max_ms = (uint32_t)rnd(50);
     memset(h.ops, 0, sizeof h.ops);
     memset(&h.durable, 0, sizeof h.durable);
     h.handles_len = h.reads_len = h.handoffs = h.idle_ticks = 0;
