@@ -282,7 +282,7 @@ static void poke(struct hadb_step *s, const struct hadb_event *ev)
 {
     (void)ev;
     if (hadb_core_leads(s->core)) {
-        s->core->read_waiting = true; /* a round without members: its proof tells */
+        hadb__read_look(s);
     } else {
         s->core->poke = true;
     }
@@ -293,6 +293,7 @@ static void tick(struct hadb_step *s, const struct hadb_event *ev)
     (void)ev;
     hadb__slots_tick(s);
     hadb__handoff_tick(s);
+    hadb__read_tick(s);
 }
 
 /* Answers that reach a halted machine only free what they carry. */

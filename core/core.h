@@ -90,7 +90,7 @@ struct hadb_slot {
     uint64_t slot;
     hadb_txid last_txid;
     uint64_t handle;
-    uint64_t resend_at_ms;
+    uint64_t at_ms; /* SENT: when, first; WAIT: when again */
     uint64_t round; /* reads of rounds <= it began before this slot was first sent */
     struct hadb_hash hash;
 };
@@ -151,6 +151,7 @@ struct hadb_core {
     struct hadb_hash framed_hash;
     uint64_t progress_at_ms; /* last durable progress, or when it became dirty */
     bool given_up;
+    uint32_t create_ms_x8; /* how long a create takes lately, times 8 */
     struct hadb_slot window[HADB_WINDOW_MAX];
 
     /* hand-off */
@@ -159,14 +160,15 @@ struct hadb_core {
     bool handoff_resign;
 
     /* linearizable reads: rounds */
-    uint64_t read_open; /* round that new reads join, from 1 */
-    bool read_waiting;  /* the open round has members */
+    uint64_t read_open;   /* round that new reads join, from 1 */
+    bool read_waiting;    /* the open round has members */
+    uint64_t read_proven; /* rounds <= it are proven, or failed */
     uint64_t
         read_sent; /* round whose proof is outstanding on MAIN (follower) or READ (owner); 0 = none */
     uint8_t read_phase;    /* owner: enum in core/read.c */
     uint64_t read_slot;    /* owner: slot that was asked for */
     uint8_t read_attempts; /* owner: doublings of the wait so far */
-    uint64_t read_at_ms;   /* owner: ask again */
+    uint64_t read_at_ms;   /* owner: ask, or ask again */
 
     /* snapshot */
     uint8_t snap_phase; /* core/snapshot.c */

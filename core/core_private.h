@@ -112,7 +112,10 @@ uint64_t hadb__owner_deadline(const struct hadb_core *core);
 
 /* read.c: rounds of linearizable reads */
 void hadb__read(struct hadb_step *s);
+void hadb__read_look(struct hadb_step *s); /* an owner proves its term to itself */
+void hadb__read_own(struct hadb_step *s);  /* a follower's reads now wait for an owner's proof */
 void hadb__read_pump(struct hadb_step *s);
+void hadb__read_tick(struct hadb_step *s);
 void hadb__read_entry(struct hadb_step *s, const struct hadb_event *ev);
 void hadb__read_manifest(struct hadb_step *s, const struct hadb_event *ev);
 void hadb__read_proven(struct hadb_step *s, uint64_t round);

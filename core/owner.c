@@ -10,6 +10,8 @@
  */
 #include "core/core_private.h"
 
+#define CREATE_MS_MAX 60000u /* one that took longer counts as this */
+
 struct hadb_slot *hadb__slot_find(struct hadb_core *core, uint64_t slot)
 {
     for (unsigned i = 0; i < HADB_WINDOW_MAX; i++) {
@@ -82,18 +84,16 @@ void hadb__own(struct hadb_step *s)
     core->framed_txid = core->view.txid;
     core->framed_hash = core->view.hash;
     core->progress_at_ms = s->now_ms;
-    if (core->read_sent !=
-        0) { /* reads that waited for a follower's proof now wait for an owner's */
-        core->read_sent = 0;
-        core->read_waiting = true;
-    }
     /* Named by another's seal some time ago, or poked on the way: is this term still the last one? */
     bool look = core->poke || core->role == HADB_CORE_FOLLOWER;
-    core->read_waiting = core->read_waiting || look;
     core->poke = false;
     memset(&core->pending, 0, sizeof core->pending);
     hadb__give_up(s, false);
     hadb__set_role(s, HADB_CORE_OWNER);
+    hadb__read_own(s);
+    if (look) {
+        hadb__read_look(s);
+    }
     core->gate_open = true;
     struct hadb_action *action = hadb__act(s, HADB_ACT_GATE);
     action->gate = HADB_GATE_OPEN;
@@ -150,6 +150,16 @@ static void send_slot(struct hadb_step *s, struct hadb_slot *w, bool first)
     action->term = s->core->view.term;
     action->slot = w->slot;
     action->flag = first;
+    if (first) {
+        w->at_ms = s->now_ms;
+    }
+}
+
+/* A create took so long: a moving average, of those whose first request was answered. */
+static void measure(struct hadb_core *core, const struct hadb_slot *w, uint64_t now_ms)
+{
+    uint64_t took_ms = HADB_MIN(now_ms - w->at_ms, CREATE_MS_MAX);
+    core->create_ms_x8 += (uint32_t)took_ms - core->create_ms_x8 / 8;
 }
 
 void hadb__data_framed(struct hadb_step *s, const struct hadb_event *ev)
@@ -262,7 +272,7 @@ void hadb__slot_durable(struct hadb_step *s, struct hadb_slot *w)
 static void send_later(struct hadb_step *s, struct hadb_slot *w)
 {
     w->state = HADB_SLOT_WAIT;
-    w->resend_at_ms = s->now_ms + hadb__backoff_ms(s->core, w->attempts);
+    w->at_ms = s->now_ms + hadb__backoff_ms(s->core, w->attempts);
     if (s->core->config.jitter && w->attempts < 16) {
         w->attempts++;
     }
@@ -285,6 +295,9 @@ void hadb__slot_created(struct hadb_step *s, const struct hadb_event *ev)
     bool taken_for_own =
         (ev->result == HADB_R_EXISTS && !hadb__rule(core, HADB_RULE_COMPARE_CONTENT)) ||
         (ev->result == HADB_R_UNKNOWN && !hadb__rule(core, HADB_RULE_RESEND_UNKNOWN));
+    if (ev->result == HADB_R_OK && w->attempts == 0) {
+        measure(core, w, s->now_ms);
+    }
     if (ev->result == HADB_R_OK || taken_for_own) {
         hadb__slot_durable(s, w);
     } else if (ev->result == HADB_R_EXISTS) {
@@ -364,7 +377,7 @@ void hadb__slots_tick(struct hadb_step *s)
     }
     for (unsigned i = 0; i < HADB_WINDOW_MAX; i++) {
         struct hadb_slot *w = &core->window[i];
-        if (w->state == HADB_SLOT_WAIT && s->now_ms >= w->resend_at_ms) {
+        if (w->state == HADB_SLOT_WAIT && s->now_ms >= w->at_ms) {
             send_slot(s, w, false);
         }
     }
@@ -378,7 +391,7 @@ uint64_t hadb__owner_deadline(const struct hadb_core *core)
     }
     for (unsigned i = 0; i < HADB_WINDOW_MAX; i++) {
         if (core->window[i].state == HADB_SLOT_WAIT) {
-            at = HADB_MIN(at, core->window[i].resend_at_ms);
+            at = HADB_MIN(at, core->window[i].at_ms);
         }
     }
     if (core->role == HADB_CORE_DRAINING && core->drain_until_ms != 0 && !core->gate_closing) {

@@ -23,8 +23,8 @@
     X(CHAIN, 5, "an entry of another history would be applied (4.8)")                          \
     X(SNAPSHOT_DURABLE, 6, "a snapshot would hold transactions that may yet be rewound (4.7)") \
     X(READ_PROOF, 7, "a sealed owner would serve a stale linearizable read (4.9)")             \
-    X(READ_AFTER, 8, "a proof asked for before the read began would count (4.9)")              \
-    X(READ_BOUNDARY, 9, "a collected slot would look like the tip of the log (4.9)")           \
+    X(READ_AFTER, 8, "a follower's proof asked for before the read began would count (4.9)")   \
+    X(READ_BOUNDARY, 9, "a collected slot would look like a follower's tip of the log (4.9)")  \
     X(REPLY_DURABLE, 10, "a reply would rest on state that can be rewound (4.3.4)")            \
     X(REWIND_FOREIGN, 11, "a fenced tail would stay in the database (4.3.6)")                  \
     X(REFRAME_OWN_SEAL, 12, "a tail ended by another's seal would be shipped again (4.3.7)")   \
@@ -34,14 +34,19 @@
     X(STREAM_MARK, 15, "a follower would apply entries that are not durable (4.8)")            \
     X(FENCED_DEFINITE, 16, "a write reported as fenced could be found committed (4.14 I10)")   \
     X(DELETE_LAST, 17, "slots would be deleted before a manifest covers them (4.7)")           \
-    X(CAS_REREAD, 18, "a manifest write of unknown outcome would be taken for done (4.7)")
+    X(CAS_REREAD, 18, "a manifest write of unknown outcome would be taken for done (4.7)")     \
+    X(READ_OWNER_AFTER, 20, "an owner's GET sent before the read began would prove it (4.9)")  \
+    X(READ_OWNER_BOUNDARY, 21, "an owner would take its own collected slot for absent (4.9)")  \
+    X(READ_SLOT_AFTER, 22, "a slot first sent before the read began would prove it (4.9)")
 
 enum hadb_rule {
 #define HADB_X(name, bit, text) HADB_RULE_##name = 1u << (bit),
     HADB_RULES(HADB_X)
 #undef HADB_X
+#define HADB_X(name, bit, text) | 1u << (bit)
+        HADB_RULES_ALL = 0u HADB_RULES(HADB_X)
+#undef HADB_X
 };
-#define HADB_RULES_ALL ((1u << 19) - 1u)
 
 /* ---- vocabulary ---- */
 enum hadb_core_role {

@@ -101,6 +101,9 @@ static const char *const shown_by[][2] = {
     {"FENCED_DEFINITE", "read-snapshot"},
     {"DELETE_LAST", "manifest"},
     {"CAS_REREAD", "manifest"},
+    {"READ_OWNER_AFTER", "read"},
+    {"READ_OWNER_BOUNDARY", "read-snapshot"},
+    {"READ_SLOT_AFTER", "read"},
 };
 
 const struct mc_rule mc_rules[] = {

@@ -33,7 +33,7 @@ struct tc {
     char dir[HADB_PATH_BYTES_MAX];
     char store[HADB_PATH_BYTES_MAX + 64], lease[HADB_PATH_BYTES_MAX + 64];
     const char *token;
-    uint32_t ttl_ms;
+    uint32_t ttl_ms, window;
     const struct hadb_env *env;
     struct hadb_db_options db_options;
     hadb_event_fn on_event;

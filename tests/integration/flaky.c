@@ -4,6 +4,7 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "base/error.h"
 
@@ -34,6 +35,17 @@ static bool in_log(const char *key)
     return strstr(key, "/log/") != NULL;
 }
 
+/* The reply is on its way until the test lets it through, half a minute at most. */
+static void hold(struct flaky *f)
+{
+    __atomic_fetch_add(&f->held, 1, __ATOMIC_SEQ_CST);
+    for (int i = 0; i < 15000 && __atomic_load_n(&f->hold_replies, __ATOMIC_SEQ_CST) >= 0; i++) {
+        struct timespec wait = {.tv_nsec = 2000000};
+        nanosleep(&wait, NULL);
+    }
+    __atomic_fetch_sub(&f->held, 1, __ATOMIC_SEQ_CST);
+}
+
 static int flaky_get(void *self, const struct hadb_call *call, const char *key,
                      struct hadb_buf *out, struct hadb_tag *tag, struct hadb_error *err)
 {
@@ -42,6 +54,9 @@ static int flaky_get(void *self, const struct hadb_call *call, const char *key,
         return no_answer(err);
     }
     int r = hadb_storage_get(&f->inner, call, key, out, tag, err);
+    if (in_log(key)) {
+        __atomic_fetch_add(&f->log_gets, 1, __ATOMIC_SEQ_CST);
+    }
     if (r == 0 && in_log(key) && out->len > 0 && take(&f->corrupt_gets)) {
         out->data[out->len / 2] ^= 1;
     }
@@ -56,6 +71,9 @@ static int flaky_create(void *self, const struct hadb_call *call, const char *ke
         return no_answer(err);
     }
     int r = hadb_storage_create(&f->inner, call, key, body, tag, err);
+    if (r == 0 && in_log(key) && take(&f->hold_replies)) {
+        hold(f);
+    }
     if (r == HADB_EXISTS && __atomic_load_n(&f->racy, __ATOMIC_SEQ_CST)) {
         return 0;
     }

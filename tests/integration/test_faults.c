@@ -27,6 +27,7 @@ static int teardown(void **state)
     (void)state;
     for (unsigned i = 0; i < 3; i++) {
         flaky_set(&flaky[i].down, 0);
+        flaky_set(&flaky[i].hold_replies, -1);
     }
     tc_deinit(&tc);
     return 0;
@@ -48,6 +49,7 @@ static int open_flaky(unsigned i, const struct hadb_env *env, bool racy, struct 
     options.lease_url = tc.lease;
     options.listen = "127.0.0.1:0";
     options.ttl_ms = tc.ttl_ms;
+    options.window = tc.window;
     options.env = env;
     options.on_event = tc.on_event;
     options.event_arg = tc.event_arg;
@@ -108,6 +110,61 @@ static void a_lost_reply_of_storage__neither_loses_nor_repeats_the_write(void **
                      HADB_ROLE_LEADER); /* and it is not fenced by itself */
     tc_wait_txid(&tc, 1, 10);
     assert_true(tc_metric(&tc, 0, "log_resends") >= 10);
+}
+
+static void count_ok(void *arg, int r, struct hadb_slice value, const struct hadb_kv_result *result,
+                     const struct hadb_error *err)
+{
+    (void)value;
+    (void)result;
+    (void)err;
+    __atomic_fetch_add((int *)arg, r == 0 ? 1 : 1000, __ATOMIC_SEQ_CST);
+}
+
+static void wait_until(const int *count, int want)
+{
+    for (uint64_t end = tc_now_ms() + TC_WAIT_MS;
+         __atomic_load_n(count, __ATOMIC_SEQ_CST) != want;) {
+        assert_true(tc_now_ms() < end);
+        tc_sleep_ms(1);
+    }
+}
+
+#define READS 8
+
+/* A create whose reply is missing, a write held back behind it, and reads that need a proof. */
+static void a_reply_that_never_comes__holds_up_no_linearizable_read(void **state)
+{
+    (void)state;
+    tc.window = 1;
+    tc.ttl_ms = 30000;
+    start(1);
+    static int writes, reads;
+    struct hadb_id id = {0};
+    assert_int_equal(put(0, "k0", 0, &id), 0);
+    writes = reads = 0;
+    flaky_set(&flaky[0].hold_replies, 1);
+    for (int i = 1; i <= 2; i++) {
+        char key[16];
+        snprintf(key, sizeof key, "k%d", i);
+        assert_int_equal(hadb_kv_put_async(tc.nodes[0].db, hadb_slice_str(key), hadb_slice_str("x"),
+                                           NULL, count_ok, &writes, NULL),
+                         0);
+        wait_until(&flaky[0].held, 1);
+    }
+    while (txid(0) < 3) {
+        tc_sleep_ms(1);
+    }
+    int gets = __atomic_load_n(&flaky[0].log_gets, __ATOMIC_SEQ_CST);
+    for (int i = 0; i < READS; i++) {
+        assert_int_equal(
+            hadb_kv_get_async(tc.nodes[0].db, hadb_slice_str("k2"), NULL, count_ok, &reads, NULL),
+            0);
+    }
+    wait_until(&reads, READS);
+    wait_until(&writes, 2); /* their slots were found there, or written */
+    assert_int_equal(__atomic_load_n(&flaky[0].held, __ATOMIC_SEQ_CST), 1); /* still no answer */
+    assert_int_equal(__atomic_load_n(&flaky[0].log_gets, __ATOMIC_SEQ_CST) - gets, 1);
 }
 
 static void an_election_whose_seal_is_not_answered__still_ends(void **state)
@@ -349,6 +406,7 @@ int main(void)
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
     const struct CMUnitTest tests[] = {
         T(a_lost_reply_of_storage__neither_loses_nor_repeats_the_write),
+        T(a_reply_that_never_comes__holds_up_no_linearizable_read),
         T(an_election_whose_seal_is_not_answered__still_ends),
         T(a_write_during_an_outage__is_unknown_at_its_deadline_and_settled_by_its_id),
         T(an_unknown_outcome__is_504_over_http),

@@ -430,110 +430,6 @@ static void restart__drops_the_tail_that_another_seal_cut_off(void **state)
     must(&rig, HADB_ACT_REWIND);
 }
 
-static void read__on_an_idle_owner_asks_once_for_a_whole_round(void **state)
-{
-    (void)state;
-    struct rig rig;
-    rig_init(&rig, NULL);
-    rig_lead(&rig);
-    feed(&rig, (struct hadb_event){.type = HADB_EV_READ});
-    uint64_t round1 = must(&rig, HADB_ACT_READ_JOIN)->round;
-    must(&rig, HADB_ACT_GET);
-    feed(&rig, (struct hadb_event){.type = HADB_EV_READ}); /* began after the request was sent */
-    uint64_t round2 = must(&rig, HADB_ACT_READ_JOIN)->round;
-    assert_true(round2 > round1);
-    NONE(&rig, HADB_ACT_GET);
-    answer_get(&rig, HADB_OP_READ, HADB_R_ABSENT);
-    assert_int_equal(must(&rig, HADB_ACT_READ_OK)->round, round1);
-    must(&rig, HADB_ACT_GET);
-    answer_get(&rig, HADB_OP_READ, HADB_R_ABSENT);
-    assert_int_equal(must(&rig, HADB_ACT_READ_OK)->round, round2);
-}
-
-static void read__rides_on_the_next_slot_under_load(void **state)
-{
-    (void)state;
-    struct rig rig;
-    rig_init(&rig, NULL);
-    rig_lead(&rig);
-    commit(&rig, 51);
-    struct hadb_action frame = *must(&rig, HADB_ACT_FRAME_DATA);
-    feed(&rig, (struct hadb_event){.type = HADB_EV_READ});
-    uint64_t round = must(&rig, HADB_ACT_READ_JOIN)->round;
-    NONE(&rig, HADB_ACT_GET);
-    answer_framed(&rig, &frame, 51, 16);
-    answer_created(&rig, must(&rig, HADB_ACT_CREATE)->op, HADB_R_OK);
-    assert_int_equal(must(&rig, HADB_ACT_READ_OK)->round, round);
-}
-
-static void read__of_a_sealed_owner_fails_and_fences(void **state)
-{
-    (void)state;
-    struct rig rig;
-    rig_init(&rig, NULL);
-    rig_lead(&rig);
-    feed(&rig, (struct hadb_event){.type = HADB_EV_READ});
-    struct hadb_entry_info seal = data_entry(&rig, 6, 50, 90, 99);
-    seal.kind = HADB_CORE_SEAL;
-    seal.next = owner_of(3, 1);
-    answer_entry(&rig, HADB_OP_READ, seal);
-    must(&rig, HADB_ACT_READ_FAIL);
-    NONE(&rig, HADB_ACT_READ_OK);
-    assert_int_equal(rig.core.role, HADB_CORE_FENCED);
-}
-
-static void read__404_of_a_slot_that_was_sent_needs_the_boundary(void **state)
-{
-    (void)state;
-    struct rig rig;
-    rig_init(&rig, NULL);
-    rig_lead(&rig);
-    commit(&rig, 51);
-    answer_framed(&rig, must(&rig, HADB_ACT_FRAME_DATA), 51, 16);
-    feed(&rig, (struct hadb_event){.type = HADB_EV_READ});
-    assert_int_equal(must(&rig, HADB_ACT_GET)->slot, 6);
-    answer_get(&rig, HADB_OP_READ, HADB_R_ABSENT);
-    NONE(&rig, HADB_ACT_READ_OK);
-    must(&rig, HADB_ACT_GET_MANIFEST);
-    answer_manifest(&rig, HADB_OP_READ, 0);
-    must(&rig, HADB_ACT_READ_OK);
-}
-
-static void read__finds_its_own_slot_there_while_the_create_is_unanswered(void **state)
-{
-    (void)state;
-    struct rig rig;
-    rig_init(&rig, NULL);
-    rig_lead(&rig);
-    commit(&rig, 51);
-    answer_framed(&rig, must(&rig, HADB_ACT_FRAME_DATA), 51, 16);
-    enum hadb_core_op op = must(&rig, HADB_ACT_CREATE)->op;
-    feed(&rig, (struct hadb_event){.type = HADB_EV_READ});
-    answer_entry(&rig, HADB_OP_READ, data_entry(&rig, 6, 51, 90, 16));
-    assert_int_equal(must(&rig, HADB_ACT_DURABLE)->pos.txid, 51);
-    assert_int_equal(must(&rig, HADB_ACT_GET)->slot, 7);
-    answer_created(&rig, op, HADB_R_OK); /* the late answer only frees the bytes */
-    must(&rig, HADB_ACT_RELEASE);
-    NONE(&rig, HADB_ACT_DURABLE);
-}
-
-static void read__on_a_follower_needs_a_404_sent_after_it_began(void **state)
-{
-    (void)state;
-    struct rig rig;
-    rig_init(&rig, NULL);
-    rig_start_at(&rig, 1, 5, 50, 50, owner_of(2, 1)); /* a GET is under way */
-    feed(&rig, (struct hadb_event){.type = HADB_EV_READ});
-    uint64_t round = must(&rig, HADB_ACT_READ_JOIN)->round;
-    answer_get(&rig, HADB_OP_MAIN, HADB_R_ABSENT);
-    answer_manifest(&rig, HADB_OP_MAIN, 0);
-    NONE(&rig, HADB_ACT_READ_OK);
-    must(&rig, HADB_ACT_GET);
-    answer_get(&rig, HADB_OP_MAIN, HADB_R_ABSENT);
-    answer_manifest(&rig, HADB_OP_MAIN, 0);
-    assert_int_equal(must(&rig, HADB_ACT_READ_OK)->round, round);
-}
-
 static void handoff__flushes_before_it_seals(void **state)
 {
     (void)state;
@@ -741,12 +637,6 @@ int main(void)
         cmocka_unit_test(fenced__write_found_in_the_history_is_acknowledged_not_rewound),
         cmocka_unit_test(restart__seals_the_own_former_term_and_ships_the_tail_first),
         cmocka_unit_test(restart__drops_the_tail_that_another_seal_cut_off),
-        cmocka_unit_test(read__on_an_idle_owner_asks_once_for_a_whole_round),
-        cmocka_unit_test(read__rides_on_the_next_slot_under_load),
-        cmocka_unit_test(read__of_a_sealed_owner_fails_and_fences),
-        cmocka_unit_test(read__404_of_a_slot_that_was_sent_needs_the_boundary),
-        cmocka_unit_test(read__finds_its_own_slot_there_while_the_create_is_unanswered),
-        cmocka_unit_test(read__on_a_follower_needs_a_404_sent_after_it_began),
         cmocka_unit_test(handoff__flushes_before_it_seals),
         cmocka_unit_test(handoff__to_a_target_that_is_not_ready_changes_nothing),
         cmocka_unit_test(handoff__that_cannot_flush_in_time_is_called_off),
