@@ -165,7 +165,8 @@ static int read_token(struct node_args *args, char *token, size_t cap)
     return 0;
 }
 
-/* One option behind the engine: ack=MODE, snapshot-slots=N, grace-ms=N, sync-ms=N, no-snapshots, no-fast-suspicion. */
+/* One option behind the engine: ack=MODE, snapshot-slots=N, grace-ms=N, sync-ms=N, clone_guard=on|off, no-snapshots,
+ * no-fast-suspicion. */
 static int db_option(const char *spec, char *text, struct hadb_db_options *options)
 {
     struct hadb_error err = {0};
@@ -183,6 +184,9 @@ static int db_option(const char *spec, char *text, struct hadb_db_options *optio
                    : cli_usage(&cli_node, "--db '%s': %s", spec, err.message);
     } else if (value != NULL && strcmp(text, "snapshot-slots") == 0) {
         return take_number("db …,snapshot-slots", value, 1, 1u << 30, &options->snapshot_slots);
+    } else if (value != NULL && strcmp(text, "clone_guard") == 0 &&
+               (strcmp(value, "on") == 0 || strcmp(value, "off") == 0)) {
+        options->clone_guard = strcmp(value, "on") == 0;
     } else if (value != NULL && strcmp(text, "sync-ms") == 0) {
         return take_number("db …,sync-ms", value, 1, 3600000, &options->sync_every_ms);
     } else if (value != NULL && strcmp(text, "grace-ms") == 0) {
@@ -191,7 +195,7 @@ static int db_option(const char *spec, char *text, struct hadb_db_options *optio
         return cli_usage(
             &cli_node,
             "--db '%s': unknown option '%s'; there are ack=, snapshot-slots=, grace-ms=, sync-ms=, "
-            "no-snapshots, no-fast-suspicion",
+            "clone_guard=on|off, no-snapshots, no-fast-suspicion",
             spec, text);
     }
     return 0;
@@ -290,7 +294,9 @@ const struct cli_command cli_node = {
         "many\n"
         "                      log entries), grace-ms=N (older entries are deleted so long after "
         "it),\n"
-        "                      sync-ms=N (background fsync), no-snapshots, no-fast-suspicion\n"
+        "                      sync-ms=N (background fsync), clone_guard=on|off (machines may be "
+        "copied\n"
+        "                      while they run), no-snapshots, no-fast-suspicion\n"
         "  --ttl-ms N          a silent node is replaced after this (default 5000)\n"
         "  --token-file FILE   bearer token of nodes and clients (or HADB_TOKEN_FILE); required "
         "beyond loopback\n"

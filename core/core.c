@@ -237,6 +237,10 @@ static void entry(struct hadb_step *s, const struct hadb_event *ev)
 static void manifest(struct hadb_step *s, const struct hadb_event *ev)
 {
     struct hadb_core *core = s->core;
+    if (ev->op >= HADB_OP_SLOT0 && ev->result != HADB_R_OK) {
+        hadb__slot_guarded(s, ev);
+        return;
+    }
     if (ev->result == HADB_R_ABSENT) {
         hadb__halt(s, HADB_HALT_NO_MANIFEST);
         return;
@@ -252,7 +256,9 @@ static void manifest(struct hadb_step *s, const struct hadb_event *ev)
         }
         hadb__manifest_seen(s, &ev->manifest);
     }
-    if (ev->op == HADB_OP_READ) {
+    if (ev->op >= HADB_OP_SLOT0) {
+        hadb__slot_guarded(s, ev);
+    } else if (ev->op == HADB_OP_READ) {
         hadb__read_manifest(s, ev);
     } else if (ev->op == HADB_OP_SNAP) {
         hadb__snap_manifest(s, ev);
@@ -311,6 +317,8 @@ static void halted(struct hadb_step *s, const struct hadb_event *ev)
         hadb__slot_created(s, ev);
     } else if (ev->type == HADB_EV_ENTRY && ev->op >= HADB_OP_SLOT0) {
         hadb__slot_compared(s, ev);
+    } else if (ev->type == HADB_EV_MANIFEST && ev->op >= HADB_OP_SLOT0) {
+        hadb__slot_guarded(s, ev);
     } else {
         hadb__release(s, ev->handle, ev->view);
     }

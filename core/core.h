@@ -45,6 +45,7 @@ struct hadb_core_config {
     uint32_t lag_wait_ms; /* … and so much longer for each durable slot that this node lacks, */
     uint32_t lag_wait_max_ms; /* … up to this: the most advanced follower goes first */
     bool fast_suspicion;      /* act on LIVE_GONE (off: only after the TTL) */
+    bool clone_guard;         /* this process may be a clone: read the manifest after each create */
     bool never_lead;          /* read replica */
     bool jitter;              /* off in the model checker: no random draws, no growing back-off */
 };
@@ -56,6 +57,7 @@ enum hadb_core_phase {               /* what op MAIN is doing */
                        HADB_PH_TIP_MANIFEST, /* 404: am I behind the boundary? */
                        HADB_PH_APPLY,
                        HADB_PH_FENCE_MANIFEST, /* foreign seal and a tail: is the seal real? */
+                       HADB_PH_ENTRY_MANIFEST, /* clone_guard: was the entry's slot collected before? */
                        HADB_PH_REWIND,
                        HADB_PH_RESTORE,
                        HADB_PH_SEAL_FRAME, /* election: framing (op FRAME), sending, comparing the seal */
@@ -78,6 +80,7 @@ enum hadb_slot_state {
     HADB_SLOT_SENT,    /* create outstanding */
     HADB_SLOT_WAIT,    /* unknown: send again at resend_at */
     HADB_SLOT_COMPARE, /* something is there: reading it */
+    HADB_SLOT_GUARD,   /* ours is there: was the slot collected before? (clone_guard) */
     HADB_SLOT_DURABLE, /* there, waiting for earlier ones */
     HADB_SLOT_DEAD,    /* not needed any more; waits for its last answer */
 };

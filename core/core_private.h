@@ -63,9 +63,14 @@ void hadb__follow_applied(struct hadb_step *s, const struct hadb_event *ev);
 void hadb__follow_rewound(struct hadb_step *s, const struct hadb_event *ev);
 void hadb__follow_restored(struct hadb_step *s, const struct hadb_event *ev);
 void hadb__drop_pending(struct hadb_step *s);
-/* @known: the stream had brought it before. */
+enum hadb_source {
+    HADB_FROM_STORAGE,
+    HADB_FROM_BOTH,   /* read from storage; the stream had brought it before */
+    HADB_FROM_STREAM, /* under the owner's durable mark */
+};
+void hadb__accept_stored(struct hadb_step *s, const struct hadb_entry_info *entry, uint64_t handle);
 void hadb__accept_entry(struct hadb_step *s, const struct hadb_entry_info *entry, uint64_t handle,
-                        bool known);
+                        enum hadb_source source);
 void hadb__apply_pending(struct hadb_step *s);
 
 /* stream.c: the owner's stream as an accelerator */
@@ -103,6 +108,8 @@ void hadb__slot_compared(struct hadb_step *s, const struct hadb_event *ev);
 void hadb__slots_tick(struct hadb_step *s);
 void hadb__slots_drop(struct hadb_step *s);
 void hadb__slot_durable(struct hadb_step *s, struct hadb_slot *slot);
+void hadb__slot_guarded(struct hadb_step *s, const struct hadb_event *ev);
+bool hadb__clone_guard(const struct hadb_core *core);
 struct hadb_slot *hadb__slot_find(struct hadb_core *core, uint64_t slot);
 bool hadb__window_empty(const struct hadb_core *core);
 bool hadb__window_room(const struct hadb_core *core);

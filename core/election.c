@@ -161,8 +161,7 @@ void hadb__seal_compared(struct hadb_step *s, const struct hadb_event *ev)
         hadb__apply_pending(s);
     } else if (ev->result == HADB_R_OK) {
         give_way(s);
-        bool known = hadb__stream_overtaken(s, &ev->entry);
-        hadb__accept_entry(s, &ev->entry, ev->handle, known);
+        hadb__accept_stored(s, &ev->entry, ev->handle);
     } else if (ev->result == HADB_R_CORRUPT) {
         hadb__halt(s, HADB_HALT_CORRUPT);
     } else {

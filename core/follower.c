@@ -59,6 +59,7 @@ static void ask(struct hadb_step *s)
         break;
     case HADB_PH_TIP_MANIFEST:
     case HADB_PH_FENCE_MANIFEST:
+    case HADB_PH_ENTRY_MANIFEST:
     case HADB_PH_BOUNDARY:
         core->manifest_floor = core->manifest_version;
         hadb__act(s, HADB_ACT_GET_MANIFEST)->op = HADB_OP_MAIN;
@@ -175,7 +176,7 @@ void hadb__follow(struct hadb_step *s)
         uint64_t handle = core->stream[0].handle;
         core->stream[0].handle = 0;
         hadb__stream_advance(s);
-        hadb__accept_entry(s, &entry, handle, false);
+        hadb__accept_entry(s, &entry, handle, HADB_FROM_STREAM);
     } else if (s->now_ms >= core->retry_at_ms && news_expected(core, s->now_ms)) {
         hadb__main_start(s, HADB_PH_GET);
     }
@@ -235,8 +236,7 @@ void hadb__follow_entry(struct hadb_step *s, const struct hadb_event *ev)
     HADB_ASSERT(s->core->phase == HADB_PH_GET);
     switch (ev->result) {
     case HADB_R_OK: {
-        bool known = hadb__stream_overtaken(s, &ev->entry);
-        hadb__accept_entry(s, &ev->entry, ev->handle, known);
+        hadb__accept_stored(s, &ev->entry, ev->handle);
         break;
     }
     case HADB_R_ABSENT:
@@ -296,8 +296,14 @@ static void drop_tail(struct hadb_step *s)
     }
 }
 
+void hadb__accept_stored(struct hadb_step *s, const struct hadb_entry_info *entry, uint64_t handle)
+{
+    bool known = hadb__stream_overtaken(s, entry);
+    hadb__accept_entry(s, entry, handle, known ? HADB_FROM_BOTH : HADB_FROM_STORAGE);
+}
+
 void hadb__accept_entry(struct hadb_step *s, const struct hadb_entry_info *entry, uint64_t handle,
-                        bool known)
+                        enum hadb_source source)
 {
     struct hadb_core *core = s->core;
     enum hadb_doubt why = verify(core, entry);
@@ -308,9 +314,12 @@ void hadb__accept_entry(struct hadb_step *s, const struct hadb_entry_info *entry
     }
     core->pending = *entry;
     core->pending_handle = handle;
-    core->pending_known = known;
+    core->pending_known = source == HADB_FROM_BOTH;
     if (entry->kind == HADB_CORE_SEAL && seal_drops_tail(core, entry)) {
         drop_tail(s);
+    } else if (entry->kind == HADB_CORE_DATA && source != HADB_FROM_STREAM &&
+               hadb__clone_guard(core)) {
+        hadb__main_start(s, HADB_PH_ENTRY_MANIFEST); /* a twin's late create may stand there */
     } else {
         hadb__apply_pending(s);
     }
@@ -350,13 +359,16 @@ static void doubt_confirmed(struct hadb_step *s)
 void hadb__follow_manifest(struct hadb_step *s, const struct hadb_event *ev)
 {
     struct hadb_core *core = s->core;
-    HADB_ASSERT(core->phase == HADB_PH_TIP_MANIFEST || core->phase == HADB_PH_FENCE_MANIFEST);
+    HADB_ASSERT(core->phase == HADB_PH_TIP_MANIFEST || core->phase == HADB_PH_FENCE_MANIFEST ||
+                core->phase == HADB_PH_ENTRY_MANIFEST);
     if (ev->result != HADB_R_OK) {
         hadb__main_later(s);
     } else if (ev->manifest.boundary_slot >= core->view.slot + 1) {
         start_restore(s);
     } else if (core->phase == HADB_PH_FENCE_MANIFEST) {
         hadb__main_start(s, HADB_PH_REWIND);
+    } else if (core->phase == HADB_PH_ENTRY_MANIFEST) {
+        hadb__apply_pending(s);
     } else {
         doubt_confirmed(s);
     }

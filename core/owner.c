@@ -47,6 +47,17 @@ bool hadb__window_empty(const struct hadb_core *core)
     return in_flight(core) == 0;
 }
 
+bool hadb__clone_guard(const struct hadb_core *core)
+{
+    return core->config.clone_guard && hadb__rule(core, HADB_RULE_CLONE_GUARD);
+}
+
+/* A clone must not write behind a slot of which it does not know yet whether it was collected. */
+static unsigned window(const struct hadb_core *core)
+{
+    return hadb__clone_guard(core) ? 1 : core->config.window;
+}
+
 static struct hadb_slot *free_slot(struct hadb_core *core)
 {
     for (unsigned i = 0; i < HADB_WINDOW_MAX; i++) {
@@ -127,7 +138,7 @@ void hadb__pump(struct hadb_step *s)
 {
     struct hadb_core *core = s->core;
     if (!hadb_core_leads(core) || core->framing || core->local_txid <= core->framed_txid ||
-        in_flight(core) >= core->config.window || !hadb__window_room(core) || !worth_a_slot(core)) {
+        in_flight(core) >= window(core) || !hadb__window_room(core) || !worth_a_slot(core)) {
         return;
     }
     core->framing = true;
@@ -263,10 +274,23 @@ static void advance(struct hadb_step *s)
     }
 }
 
+static void ask_guard(struct hadb_step *s, struct hadb_slot *w)
+{
+    w->busy = true;
+    hadb__act(s, HADB_ACT_GET_MANIFEST)->op = slot_op(s->core, w);
+}
+
 void hadb__slot_durable(struct hadb_step *s, struct hadb_slot *w)
 {
-    w->state = HADB_SLOT_DURABLE;
-    advance(s);
+    if (!hadb__clone_guard(s->core)) {
+        w->state = HADB_SLOT_DURABLE;
+        advance(s);
+    } else if (w->state != HADB_SLOT_GUARD) {
+        w->state = HADB_SLOT_GUARD;
+        if (!w->busy) { /* else a read has found it before its create was answered */
+            ask_guard(s, w);
+        }
+    }
 }
 
 static void send_later(struct hadb_step *s, struct hadb_slot *w)
@@ -275,6 +299,19 @@ static void send_later(struct hadb_step *s, struct hadb_slot *w)
     w->at_ms = s->now_ms + hadb__backoff_ms(s->core, w->attempts);
     if (s->core->config.jitter && w->attempts < 16) {
         w->attempts++;
+    }
+}
+
+/* A read had found the slot there while its own request was unanswered. */
+static bool found_by_read(const struct hadb_slot *w)
+{
+    return w->state == HADB_SLOT_DURABLE || w->state == HADB_SLOT_GUARD;
+}
+
+static void found_answered(struct hadb_step *s, struct hadb_slot *w)
+{
+    if (w->state == HADB_SLOT_GUARD) {
+        ask_guard(s, w);
     }
 }
 
@@ -288,9 +325,10 @@ void hadb__slot_created(struct hadb_step *s, const struct hadb_event *ev)
         slot_free(s, w);
         return;
     }
-    HADB_ASSERT(w->state == HADB_SLOT_SENT || w->state == HADB_SLOT_DURABLE);
-    if (w->state == HADB_SLOT_DURABLE) {
-        return; /* a read had found it there already */
+    HADB_ASSERT(w->state == HADB_SLOT_SENT || found_by_read(w));
+    if (found_by_read(w)) {
+        found_answered(s, w);
+        return;
     }
     bool taken_for_own =
         (ev->result == HADB_R_EXISTS && !hadb__rule(core, HADB_RULE_COMPARE_CONTENT)) ||
@@ -323,8 +361,9 @@ void hadb__slot_compared(struct hadb_step *s, const struct hadb_event *ev)
         slot_free(s, w);
         return;
     }
-    if (w->state == HADB_SLOT_DURABLE) {
-        return; /* a read had found it there already */
+    if (found_by_read(w)) {
+        found_answered(s, w);
+        return;
     }
     HADB_ASSERT(w->state == HADB_SLOT_COMPARE);
     if (ev->result == HADB_R_CORRUPT) {
@@ -335,6 +374,34 @@ void hadb__slot_compared(struct hadb_step *s, const struct hadb_event *ev)
         hadb__slot_durable(s, w);
     } else {
         hadb__fence(s);
+    }
+}
+
+/* The manifest, read after the create: a slot at or below the boundary was written before, by a twin (4.5). */
+void hadb__slot_guarded(struct hadb_step *s, const struct hadb_event *ev)
+{
+    struct hadb_core *core = s->core;
+    struct hadb_slot *w = &core->window[ev->op - HADB_OP_SLOT0];
+    HADB_ASSERT(w->busy);
+    w->busy = false;
+    if (w->state == HADB_SLOT_DEAD) {
+        slot_free(s, w);
+        return;
+    }
+    HADB_ASSERT(w->state == HADB_SLOT_GUARD);
+    if (ev->result == HADB_R_ABSENT) {
+        hadb__halt(s, HADB_HALT_NO_MANIFEST);
+    } else if (ev->result == HADB_R_CORRUPT) {
+        hadb__halt(s, HADB_HALT_CORRUPT);
+    } else if (ev->result != HADB_R_OK) {
+        send_later(s, w);
+        w->state = HADB_SLOT_GUARD;
+    } else if (ev->manifest.boundary_slot < w->slot) {
+        w->state = HADB_SLOT_DURABLE;
+        advance(s);
+    } else {
+        hadb__fence(s);
+        core->phase = HADB_PH_RESTORE; /* what stands in the collected slots is not the history */
     }
 }
 
@@ -377,8 +444,13 @@ void hadb__slots_tick(struct hadb_step *s)
     }
     for (unsigned i = 0; i < HADB_WINDOW_MAX; i++) {
         struct hadb_slot *w = &core->window[i];
-        if (w->state == HADB_SLOT_WAIT && s->now_ms >= w->at_ms) {
+        if (w->busy || s->now_ms < w->at_ms) {
+            continue;
+        }
+        if (w->state == HADB_SLOT_WAIT) {
             send_slot(s, w, false);
+        } else if (w->state == HADB_SLOT_GUARD) {
+            ask_guard(s, w);
         }
     }
 }
@@ -390,8 +462,9 @@ uint64_t hadb__owner_deadline(const struct hadb_core *core)
         return at;
     }
     for (unsigned i = 0; i < HADB_WINDOW_MAX; i++) {
-        if (core->window[i].state == HADB_SLOT_WAIT) {
-            at = HADB_MIN(at, core->window[i].at_ms);
+        const struct hadb_slot *w = &core->window[i];
+        if (w->state == HADB_SLOT_WAIT || (w->state == HADB_SLOT_GUARD && !w->busy)) {
+            at = HADB_MIN(at, w->at_ms);
         }
     }
     if (core->role == HADB_CORE_DRAINING && core->drain_until_ms != 0 && !core->gate_closing) {

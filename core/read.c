@@ -248,8 +248,18 @@ static void found(struct hadb_step *s, const struct hadb_hash *hash)
         if (!hadb_core_leads(core)) { /* it was the hand-off seal */
             return;
         }
+        if (core->read_slot > core->view.slot) { /* its guard is not done */
+            ask_later(s);
+            return;
+        }
     }
     not_proven(s);
+}
+
+/* Was the slot ever sent, by this process or by a twin? Then it may have been written and collected. */
+static bool maybe_collected(const struct hadb_core *core)
+{
+    return core->read_slot <= core->framed_slot || hadb__clone_guard(core);
 }
 
 void hadb__read_entry(struct hadb_step *s, const struct hadb_event *ev)
@@ -261,7 +271,6 @@ void hadb__read_entry(struct hadb_step *s, const struct hadb_event *ev)
         return;
     }
     HADB_ASSERT(core->read_phase == READ_GET && hadb_core_leads(core));
-    bool sent = core->read_slot <= core->framed_slot;
     if (ev->result == HADB_R_OK) {
         found(s, &ev->entry.hash);
     } else if (ev->result == HADB_R_CORRUPT) {
@@ -270,7 +279,7 @@ void hadb__read_entry(struct hadb_step *s, const struct hadb_event *ev)
         not_proven(s); /* a slot was quicker */
     } else if (ev->result != HADB_R_ABSENT) {
         ask_later(s);
-    } else if (sent && hadb__rule(core, HADB_RULE_READ_OWNER_BOUNDARY)) {
+    } else if (maybe_collected(core) && hadb__rule(core, HADB_RULE_READ_OWNER_BOUNDARY)) {
         core->read_phase = READ_MANIFEST; /* it may have been written and collected */
         hadb__act(s, HADB_ACT_GET_MANIFEST)->op = HADB_OP_READ;
     } else {

@@ -250,11 +250,12 @@ void hadb__snap_manifest(struct hadb_step *s, const struct hadb_event *ev)
     }
     struct hadb_id own;
     hadb_core_nonce(&core->self, core->snap_nonce, &own);
-    if (reread && hadb__same_id(&own, &ev->manifest.nonce)) {
+    bool covers = ev->manifest.boundary_slot >= core->snap_pos.slot; /* else a twin's (4.5) */
+    if (reread && covers && hadb__same_id(&own, &ev->manifest.nonce)) {
         published(s);
         return;
     }
-    if (ev->manifest.boundary_slot >= core->snap_pos.slot) {
+    if (covers) {
         finish(s); /* another node's snapshot is as good or better; ours stays unreferenced */
         return;
     }

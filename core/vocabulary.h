@@ -35,6 +35,7 @@
     X(FENCED_DEFINITE, 16, "a write reported as fenced could be found committed (4.14 I10)")   \
     X(DELETE_LAST, 17, "slots would be deleted before a manifest covers them (4.7)")           \
     X(CAS_REREAD, 18, "a manifest write of unknown outcome would be taken for done (4.7)")     \
+    X(CLONE_GUARD, 19, "a clone of this process could write into a collected slot (4.5)")      \
     X(READ_OWNER_AFTER, 20, "an owner's GET sent before the read began would prove it (4.9)")  \
     X(READ_OWNER_BOUNDARY, 21, "an owner would take its own collected slot for absent (4.9)")  \
     X(READ_SLOT_AFTER, 22, "a slot first sent before the read began would prove it (4.9)")

@@ -112,6 +112,7 @@ static void core_config(const struct hadb_db *db, const struct hadb_db_options *
         .tip_polls_max = TIP_POLLS_MAX,
         .grace_ms = options->grace_ms ? options->grace_ms : GRACE_DEFAULT_MS,
         .fast_suspicion = replicated_acks && !options->no_fast_suspicion,
+        .clone_guard = options->clone_guard,
         .never_lead = node->never_lead || !node->may_lead || options->never_lead,
         .jitter = true,
     };

@@ -35,6 +35,7 @@ struct mc_config {
     uint8_t suspects; /* wrong or right suspicions of an owner */
     uint8_t disk_losses;
     uint8_t streams;    /* stream deliveries (entries and marks) */
+    uint8_t clones;     /* a process is copied as it stands over another one; clone_guard is on */
     uint8_t overwrites; /* times that the store breaks S1: a create replaces what is there */
     bool genesis;       /* start from an empty store; else process 0 owns term 1 */
     bool lazy;          /* local operations take time too: other moves may come in between */
@@ -140,7 +141,7 @@ struct mc_shared {
     uint8_t writes;                    /* client writes so far: their ids */
     /* budgets left */
     uint8_t crashes, lost, reads, handoffs, resigns, snapshots, suspects, disk_losses, streams,
-        overwrites;
+        overwrites, clones;
     /* ghost state */
     uint8_t acked_len;                /* transactions 1..acked_len are acknowledged */
     uint8_t acked[MC_TXS_MAX];        /* id of each */
@@ -148,9 +149,10 @@ struct mc_shared {
     uint8_t shown[MC_TXS_MAX];        /* id of each */
     uint8_t term_owner[MC_TERMS_MAX]; /* incarnation code of the process that opened its gate */
     uint8_t term_mark[MC_TERMS_MAX];  /* durable mark that it announced */
+    uint8_t pad[4];
     uint32_t refused;                 /* bit i: write i + 1 was reported as surely not committed */
 };
-_Static_assert(sizeof(struct mc_shared) % 4 == 0, "interned in words");
+_Static_assert(sizeof(struct mc_shared) % 8 == 0, "interned in words");
 
 struct mc_world {
     struct mc_shared shared;
@@ -184,6 +186,7 @@ enum mc_move_kind {
     MC_M_STREAM,       /* b: 1 = up, 0 = down */
     MC_M_STREAM_ENTRY, /* b: content, low byte; c: high */
     MC_M_STREAM_MARK,  /* b: slot */
+    MC_M_CLONE,        /* b: the process that it replaces */
 };
 struct mc_move {
     uint8_t kind, a, b, c;

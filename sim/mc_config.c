@@ -75,6 +75,9 @@ const struct mc_config mc_configs[] = {
     {.name = "three", .about = "three processes, collected slots, stale candidates",
      .procs = 3, .terms = 3, .slots = 2, .window = 1, .writes = 2, .snapshots = 1, .suspects = 2,
      .states = 2000000},
+    {.name = "clone", .about = "a copy of the owner wakes up after its slot was collected",
+     .procs = 2, .terms = 3, .slots = 2, .window = 2, .writes = 2, .snapshots = 1, .reads = 1,
+     .suspects = 1, .clones = 1, .states = 1500000},
     {.name = "broken-store", .about = "a store that breaks S1: gaps are never bridged",
      .procs = 2, .terms = 3, .slots = 3, .window = 1, .writes = 4, .crashes = 1, .overwrites = 1,
      .suspects = 1},
@@ -104,6 +107,7 @@ static const char *const shown_by[][2] = {
     {"READ_OWNER_AFTER", "read"},
     {"READ_OWNER_BOUNDARY", "read-snapshot"},
     {"READ_SLOT_AFTER", "read"},
+    {"CLONE_GUARD", "clone"},
 };
 
 const struct mc_rule mc_rules[] = {

@@ -239,5 +239,6 @@ enum mc_outcome mc_world_init(struct mc_world *world)
     shared->disk_losses = config->disk_losses;
     shared->streams = config->streams;
     shared->overwrites = config->overwrites;
+    shared->clones = config->clones;
     return MC_DONE;
 }

@@ -121,7 +121,8 @@ static uint16_t frame(struct mc_world *world, uint8_t p, const struct mc_op *op,
     struct mc_proc *proc = &world->proc[p];
     struct mc_content content;
     memset(&content, 0, sizeof content);
-    content.proc = p;
+    content.proc =
+        (uint8_t)(proc->core.self.incarnation.b[8] - 1); /* a clone writes as its model */
     content.incarnation = proc->incarnation;
     content.info.term = action->term;
     content.info.slot = action->slot;

@@ -177,6 +177,10 @@ static void process_words(const struct mc_world *world, struct mc_move move, cha
     case MC_M_STREAM_MARK:
         snprintf(out, size, "p%d hears on the stream: durable up to slot %d", move.a, move.b);
         break;
+    case MC_M_CLONE:
+        snprintf(out, size, "p%d is replaced by a copy of p%d as it stands, memory and disk",
+                 move.b, move.a);
+        break;
     default:
         reply_words(world, move, out, size);
         break;

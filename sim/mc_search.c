@@ -309,6 +309,7 @@ static void prepare(const struct mc_config *config, uint32_t rules)
     mc_run.rules = rules;
     mc_run.core = (struct hadb_core_config){
         .rules = rules,
+        .clone_guard = config->clones != 0,
         .window = config->window,
         .poll_min_ms = 1000000,
         .poll_max_ms = 1000000,

@@ -176,6 +176,16 @@ static void list_crashes(const struct mc_world *world, uint8_t p, struct list *l
     }
 }
 
+/* A copy of the whole machine, memory and disk, starts in the place of another process. */
+static void list_clones(const struct mc_world *world, uint8_t p, struct list *list)
+{
+    for (uint8_t q = 0; q < mc_run.config->procs && world->shared.clones > 0; q++) {
+        if (q != p && hadb_core_leads(&world->proc[p].core)) {
+            add(list, MC_M_CLONE, p, q, 0);
+        }
+    }
+}
+
 static void list_stream(const struct mc_world *world, uint8_t p, struct list *list)
 {
     const struct mc_proc *proc = &world->proc[p];
@@ -265,6 +275,7 @@ size_t mc_moves(const struct mc_world *world, struct mc_move *moves)
         list_clients(world, p, &list);
         list_stream(world, p, &list);
         list_crashes(world, p, &list);
+        list_clones(world, p, &list);
     }
     return list.len;
 }
@@ -373,12 +384,13 @@ static void land(struct mc_world *world, struct mc_move move)
         shared->lost--;
         return; /* an older copy came first: the request that is waited for will find it there */
     }
-    struct mc_proc *proc = &world->proc[c->proc];
-    for (uint8_t o = HADB_OP_NONE + 1; o < HADB_OP_END; o++) {
-        struct mc_op *op = &proc->ops[o];
-        if (op->wait == HADB_ACT_CREATE + 1 && op->what == id) {
-            op->reply = MC_REPLY_OK;
-            mc_run.dirty |= 1u << c->proc;
+    for (uint8_t p = 0; p < mc_run.config->procs; p++) { /* several only among clones */
+        for (uint8_t o = HADB_OP_NONE + 1; o < HADB_OP_END; o++) {
+            struct mc_op *op = &world->proc[p].ops[o];
+            if (op->wait == HADB_ACT_CREATE + 1 && op->what == id) {
+                op->reply = MC_REPLY_OK;
+                mc_run.dirty |= 1u << p;
+            }
         }
     }
 }
@@ -590,6 +602,11 @@ enum mc_outcome mc_apply(struct mc_world *world, struct mc_move move)
     case MC_M_STREAM_ENTRY:
     case MC_M_STREAM_MARK:
         return stream(world, move);
+    case MC_M_CLONE:
+        shared->clones--;
+        world->proc[move.b] = world->proc[move.a];
+        mc_run.dirty |= MC_DIRTY_SHARED | 1u << move.b;
+        return MC_DONE;
     }
     HADB_ASSERT(!"a known move");
     return MC_DONE;

@@ -98,6 +98,8 @@ struct hadb_db_options {
     bool never_lead;   /* follow only */
     bool no_fast_suspicion; /* replace a dead leader only after the TTL */
     bool no_snapshots;      /* snapshots only on request */
+    bool
+        clone_guard; /* machines may be copied while they run: see docs/durability.md; costs requests */
 };
 #define HADB_DB_OPTIONS_INIT {.abi = HADB_NODE_ABI}
 

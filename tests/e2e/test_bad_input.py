@@ -66,7 +66,7 @@ class Options(FolderTest):
 
     def test_wrong_database_options_are_named(self):
         for db in ("app", "app=", "=kv", "a/b=kv", "app=oracle", "app=kv,fast", "app=kv,ack=never",
-                   "app=kv,sync-ms=0", "app=kv,snapshot-slots=x"):
+                   "app=kv,sync-ms=0", "app=kv,clone_guard=maybe", "app=kv,clone_guard", "app=kv,snapshot-slots=x"):
             self.node(db=db, codes=(FAILED, USAGE))
 
     def test_the_same_database_twice_is_refused(self):

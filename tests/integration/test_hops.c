@@ -100,6 +100,27 @@ static void an_append__costs_exactly_one_create(void **state)
     tc_deinit(&tc);
 }
 
+static void clone_guard__costs_one_manifest_read_per_append_and_off_none(void **state)
+{
+    (void)state;
+    for (int guard = 0; guard < 2; guard++) {
+        struct tc tc;
+        tc_init(&tc, true);
+        tc.db_options.clone_guard = guard;
+        tc_open(&tc, 0);
+        tc_ready(&tc, 0);
+        tc_put(&tc, 0, "first", "value");
+        uint64_t creates = tc_metric(&tc, 0, "storage_create_done");
+        uint64_t manifests = tc_metric(&tc, 0, "manifest_gets");
+        for (int i = 0; i < 5; i++) {
+            tc_put(&tc, 0, "key", "value");
+        }
+        assert_int_equal(tc_metric(&tc, 0, "storage_create_done") - creates, 5);
+        assert_int_equal(tc_metric(&tc, 0, "manifest_gets") - manifests, guard ? 5 : 0);
+        tc_deinit(&tc);
+    }
+}
+
 static void an_election__costs_one_create_and_one_manifest_read(void **state)
 {
     (void)state;
@@ -227,6 +248,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_write__passes_the_hops_in_order),
         cmocka_unit_test(an_append__costs_exactly_one_create),
+        cmocka_unit_test(clone_guard__costs_one_manifest_read_per_append_and_off_none),
         cmocka_unit_test(an_election__costs_one_create_and_one_manifest_read),
         cmocka_unit_test(an_idle_database__makes_no_storage_requests_while_a_stream_is_up),
         cmocka_unit_test(a_streamed_entry__is_applied_without_a_storage_request),

@@ -687,6 +687,7 @@ static void life_begins(void)
     h.config.window = 1 + (uint32_t)rnd(HADB_WINDOW_MAX);
     h.config.fast_suspicion = rnd(4) != 0;
     h.config.never_lead = rnd(10) == 0;
+    h.config.clone_guard = rnd(4) == 0;
     h.config.snapshot_slots = (uint32_t)(uint64_t[]){0, 3, 20}[rnd(3)];
     h.config.tip_polls_max = rnd(2) ? 8 : 0;
     h.config.jitter = rnd(5) != 0;
@@ -694,8 +695,7 @@ static void life_begins(void)
     h.config.give_up_ms = rnd(4) ? 1000 : 0;
     h.config.suspect_wait_ms = (uint32_t)rnd(20);
     h.config.silent_wait_ms = (uint32_t)rnd(50);
-    h.config.lag_wait_ms = (uint32_t)rnd(3);
-    h.config.lag_wait_max_ms = (uint32_t)rnd(50);
+    h.config.lag_wait_ms = h.config.lag_wait_max_ms = (uint32_t)rnd(50);
     memset(h.ops, 0, sizeof h.ops);
     memset(&h.durable, 0, sizeof h.durable);
     h.handles_len = h.reads_len = h.handoffs = h.idle_ticks = 0;
