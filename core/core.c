@@ -108,7 +108,7 @@ void hadb__halt(struct hadb_step *s, enum hadb_halt reason)
     core->phase = HADB_PH_IDLE;
     core->seal_at_ms = 0;
     hadb__set_role(s, HADB_CORE_HALTED);
-    if (reason != HADB_HALT_STOPPED) {
+    if (reason != HADB_HALT_STOPPED && reason != HADB_HALT_RETIRED) {
         hadb__give_up(s, true);
     }
 }
@@ -143,7 +143,7 @@ bool hadb__manifest_seen(struct hadb_step *s, const struct hadb_manifest_info *m
     struct hadb_core *core = s->core;
     if (manifest->version > core->manifest_version) {
         core->manifest_version = manifest->version;
-        core->swept_slot = manifest->swept_slot;
+        core->swept_slot = HADB_MAX(core->swept_slot, manifest->swept_slot);
     }
     core->boundary_slot = HADB_MAX(core->boundary_slot, manifest->boundary_slot);
     return true;
@@ -453,7 +453,7 @@ const char *hadb_core_halt_name(enum hadb_halt halt)
                                         "no usable snapshot",
                                         "storage rolled back",
                                         "local engine failed",
-                                        "retired",
+                                        "database was retired",
                                         "stopped"};
     HADB_ASSERT((size_t)halt < HADB_LEN(names));
     return names[halt];

@@ -57,7 +57,7 @@ enum hadb_core_phase {               /* what op MAIN is doing */
                        HADB_PH_TIP_MANIFEST, /* 404: am I behind the boundary? */
                        HADB_PH_APPLY,
                        HADB_PH_FENCE_MANIFEST, /* foreign seal and a tail: is the seal real? */
-                       HADB_PH_ENTRY_MANIFEST, /* clone_guard: was the entry's slot collected before? */
+                       HADB_PH_ENTRY_MANIFEST, /* was the slot of what was found collected before? */
                        HADB_PH_REWIND,
                        HADB_PH_RESTORE,
                        HADB_PH_SEAL_FRAME, /* election: framing (op FRAME), sending, comparing the seal */

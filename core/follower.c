@@ -302,6 +302,18 @@ void hadb__accept_stored(struct hadb_step *s, const struct hadb_entry_info *entr
     hadb__accept_entry(s, entry, handle, known ? HADB_FROM_BOTH : HADB_FROM_STORAGE);
 }
 
+/* A terminal seal is never applied, so that a restarted process meets it again and does not lead behind it. */
+static bool retired(const struct hadb_core *core)
+{
+    return core->pending.kind == HADB_CORE_SEAL && core->pending.reason == HADB_SEAL_RETIRED;
+}
+
+/* Of these the boundary has to say whether they are on the history: the end of all, and a twin's late create. */
+static bool may_be_stray(const struct hadb_core *core)
+{
+    return retired(core) || (core->pending.kind == HADB_CORE_DATA && hadb__clone_guard(core));
+}
+
 void hadb__accept_entry(struct hadb_step *s, const struct hadb_entry_info *entry, uint64_t handle,
                         enum hadb_source source)
 {
@@ -317,9 +329,8 @@ void hadb__accept_entry(struct hadb_step *s, const struct hadb_entry_info *entry
     core->pending_known = source == HADB_FROM_BOTH;
     if (entry->kind == HADB_CORE_SEAL && seal_drops_tail(core, entry)) {
         drop_tail(s);
-    } else if (entry->kind == HADB_CORE_DATA && source != HADB_FROM_STREAM &&
-               hadb__clone_guard(core)) {
-        hadb__main_start(s, HADB_PH_ENTRY_MANIFEST); /* a twin's late create may stand there */
+    } else if (source != HADB_FROM_STREAM && may_be_stray(core)) {
+        hadb__main_start(s, HADB_PH_ENTRY_MANIFEST);
     } else {
         hadb__apply_pending(s);
     }
@@ -327,6 +338,10 @@ void hadb__accept_entry(struct hadb_step *s, const struct hadb_entry_info *entry
 
 void hadb__apply_pending(struct hadb_step *s)
 {
+    if (retired(s->core)) {
+        hadb__halt(s, HADB_HALT_RETIRED);
+        return;
+    }
     hadb__main_start(s, HADB_PH_APPLY);
 }
 
@@ -430,9 +445,7 @@ static void seal_applied(struct hadb_step *s)
         hadb__set_role(s, HADB_CORE_FOLLOWER);
     }
     hadb__set_owner(s, &seal->next);
-    if (seal->reason == HADB_SEAL_RETIRED) {
-        hadb__halt(s, HADB_HALT_RETIRED);
-    } else if (core->start_reseal) {
+    if (core->start_reseal) {
         hadb__arm_seal(s, 0);
     } else if (hadb__no_owner(&seal->next)) { /* resigned: anybody else first */
         hadb__arm_seal(s, core->handoff_resign ? core->config.drain_max_ms
@@ -457,9 +470,6 @@ void hadb__follow_applied(struct hadb_step *s, const struct hadb_event *ev)
         seal_applied(s);
     } else {
         data_applied(s);
-    }
-    if (core->role == HADB_CORE_HALTED) {
-        return;
     }
     core->local_txid = HADB_MAX(core->local_txid, core->view.txid);
     core->tail_term = hadb__has_tail(core) ? core->tail_term : 0;

@@ -134,6 +134,9 @@ static int manifest_plan(struct hadb_db_job *job)
     m->boundary_slot = HADB_MAX(m->boundary_slot, act->slot);
     m->boundary_term = HADB_MAX(m->boundary_term, act->term);
     m->swept_slot = HADB_MAX(m->swept_slot, act->swept_slot);
+    uint64_t unswept = hadb_terms_unswept(&job->terms, m->swept_slot);
+    unswept = HADB_MIN(unswept, m->boundary_term);
+    m->swept_term = unswept > 0 ? HADB_MAX(m->swept_term, unswept - 1) : m->swept_term;
     struct hadb_manifest_snapshot snapshot = {.parts = obj->snapshot.parts,
                                               .bytes = obj->snapshot.bytes,
                                               .time_unix_ms = obj->snapshot_unix_ms,
@@ -323,16 +326,14 @@ static int delete_below(struct hadb_db_job *job, const char *prefix, const char 
     return r;
 }
 
-/* Terms that end below what was swept already hold nothing but seals. */
+/* Terms that were swept before are not listed again. */
 static void first_key(const struct hadb_db_job *job, const struct hadb_manifest *m,
                       char out[HADB_OBJECT_KEY_BYTES])
 {
+    uint64_t term = HADB_MAX(hadb_terms_unswept(&job->terms, m->swept_slot), m->swept_term);
     out[0] = '\0';
-    for (size_t i = 0; i < job->terms.len; i++) {
-        if (job->terms.items[i].last_slot > m->swept_slot) {
-            hadb_key_log(&job->db->uuid, job->terms.items[i].term, m->swept_slot, out);
-            return;
-        }
+    if (term > 0) {
+        hadb_key_log(&job->db->uuid, term, m->swept_slot, out);
     }
 }
 

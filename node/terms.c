@@ -111,6 +111,16 @@ struct hadb_owner hadb_terms_owner(const struct hadb_terms *terms, uint64_t term
     return before ? before->next : (struct hadb_owner){0};
 }
 
+uint64_t hadb_terms_unswept(const struct hadb_terms *terms, uint64_t swept_slot)
+{
+    for (size_t i = 0; i < terms->len; i++) {
+        if (terms->items[i].last_slot > swept_slot) {
+            return i > 0 ? terms->items[i].term : terms->floor == 0 ? terms->items[i].term : 0;
+        }
+    }
+    return terms->len > 0 ? terms->items[terms->len - 1].term + 1 : 0;
+}
+
 static void record_put(uint8_t *p, const struct hadb_term *term)
 {
     hadb_put_u64(p, term->term);

@@ -52,6 +52,8 @@ int hadb_terms_add(struct hadb_terms *terms, const struct hadb_term *term, const
 const struct hadb_term *hadb_terms_find(const struct hadb_terms *terms, uint64_t term);
 /* The owner of @term: named by the end of the term before. Zero when unknown or nobody. */
 struct hadb_owner hadb_terms_owner(const struct hadb_terms *terms, uint64_t term);
+/* The first term that may hold DATA above @swept_slot: all terms before it hold nothing but seals. */
+uint64_t hadb_terms_unswept(const struct hadb_terms *terms, uint64_t swept_slot);
 
 int hadb_terms_encode(const struct hadb_terms *terms, struct hadb_buf *out, struct hadb_error *err);
 /* HADB_ECORRUPT, HADB_EVERSION, HADB_ENOMEM. */

@@ -464,6 +464,46 @@ static size_t snapshot_objects(size_t *condemned)
     return len;
 }
 
+/* Five terms, then clean-ups in the last one: no term that was cleaned is listed again. */
+static void cleaned_terms__are_remembered_in_the_manifest(void **state)
+{
+    (void)state;
+    tc.db_options.grace_ms = 1;
+    start(1);
+    for (int i = 0; i < 4; i++) {
+        tc_put(&tc, 0, "key", "value");
+        tc_close(&tc, 0, 5000);
+        tc_open(&tc, 0);
+        tc_ready(&tc, 0);
+    }
+    for (int i = 0; i < 3; i++) {
+        tc_put(&tc, 0, "key", "value");
+        snapshot(0);
+    }
+    struct hadb_storage storage;
+    struct hadb_object_list list = {0};
+    struct hadb_manifest manifest = {0};
+    size_t data = 0;
+    assert_int_equal(hadb_storage_open(tc.store, NULL, &storage, NULL), 0);
+    assert_int_equal(hadb_storage_list(&storage, NULL, "", "", HADB_LIST_LEN_MAX, &list, NULL), 0);
+    for (size_t i = 0; i < list.len; i++) {
+        const char *key = list.items[i].key;
+        if (strstr(key, "/manifest")) {
+            read_manifest(&storage, key, &manifest);
+        }
+        data += strstr(key, "/log/") != NULL;
+    }
+    struct hadb_db_info info;
+    hadb_db_info(tc.nodes[0].db, &info);
+    assert_int_equal(manifest.swept_term, info.term - 1);
+    assert_int_equal(manifest.swept_slot,
+                     info.slot - 1);   /* the last clean-up is told by the next */
+    assert_int_equal(data, info.term); /* nothing but the seals */
+    hadb_manifest_deinit(&manifest);
+    hadb_object_list_deinit(&list);
+    hadb_storage_close(&storage);
+}
+
 static void old_snapshots__are_removed_from_storage_and_forgotten(void **state)
 {
     (void)state;
@@ -657,6 +697,7 @@ int main(void)
         M(an_empty_follower__restores_the_snapshot_and_follows_on),
         F(a_follower_behind_the_boundary__restores_too),
         M(a_memory_engine__comes_back_from_storage),
+        F(cleaned_terms__are_remembered_in_the_manifest),
         M(old_snapshots__are_removed_from_storage_and_forgotten),
         M(snapshots_by_policy__keep_the_log_short),
         M(bad_options__are_refused_by_name),

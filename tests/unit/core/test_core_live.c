@@ -39,6 +39,72 @@ static struct hadb_entry_info seal_entry(struct rig *rig, uint64_t slot, hadb_tx
     return seal;
 }
 
+/* ---- the end of a database ---- */
+
+static struct hadb_entry_info terminal_seal(struct rig *rig, int prev, int hash)
+{
+    struct hadb_entry_info seal = seal_entry(rig, 6, 50, prev, hash, (struct hadb_owner){0});
+    seal.reason = HADB_SEAL_RETIRED;
+    return seal;
+}
+
+/* It stays unapplied: whoever starts again meets it again, instead of leading a term that nobody owns. */
+static void retired__database_halts_and_halts_again_after_a_restart(void **state)
+{
+    (void)state;
+    struct rig rig;
+    struct hadb_pos at = {1, 5, 50, hash_of(5)};
+    for (int life = 0; life < 2; life++) {
+        rig_init(&rig, NULL);
+        feed(&rig, (struct hadb_event){.type = HADB_EV_START,
+                                       .pos = at,
+                                       .last_txid = at.txid,
+                                       .last_term = at.term,
+                                       .owner = owner_of(2, 1)});
+        answer_entry(&rig, HADB_OP_MAIN, terminal_seal(&rig, 5, 90));
+        NONE(&rig, HADB_ACT_APPLY);
+        answer_manifest(&rig, HADB_OP_MAIN, 0);
+        NONE(&rig, HADB_ACT_APPLY);
+        assert_int_equal(must(&rig, HADB_ACT_ROLE)->halt, HADB_HALT_RETIRED);
+        NONE(&rig, HADB_ACT_GIVE_UP); /* nobody is to take it */
+        must(&rig, HADB_ACT_RELEASE);
+        at = rig.core.view;
+    }
+    assert_string_equal(hadb_core_halt_name(HADB_HALT_RETIRED), "database was retired");
+}
+
+static void retired__by_a_stray_seal_in_a_collected_slot_is_not_believed(void **state)
+{
+    (void)state;
+    struct rig rig;
+    rig_init(&rig, NULL);
+    rig_start_at(&rig, 1, 5, 50, 50, owner_of(2, 1));
+    answer_entry(&rig, HADB_OP_MAIN, terminal_seal(&rig, 5, 90));
+    answer_manifest(&rig, HADB_OP_MAIN, 8);
+    must(&rig, HADB_ACT_RESTORE);
+}
+
+/* Its owner finds the seal where its next slot had to be: what it had not shipped is saved, then it halts. */
+static void retired__owner_saves_its_tail_and_halts(void **state)
+{
+    (void)state;
+    struct rig rig;
+    rig_init(&rig, NULL);
+    rig_lead(&rig);
+    commit(&rig, 51);
+    answer_framed(&rig, must(&rig, HADB_ACT_FRAME_DATA), 51, 16);
+    answer_created(&rig, HADB_OP_SLOT0, HADB_R_EXISTS);
+    struct hadb_entry_info seal = terminal_seal(&rig, 90, 95);
+    answer_entry(&rig, HADB_OP_SLOT0, seal);
+    feed(&rig, (struct hadb_event){.type = HADB_EV_GATED, .op = HADB_OP_GATE, .txid = 51});
+    answer_entry(&rig, HADB_OP_MAIN, seal);
+    answer_manifest(&rig, HADB_OP_MAIN, 0);
+    must(&rig, HADB_ACT_REWIND);
+    feed(&rig, (struct hadb_event){.type = HADB_EV_REWOUND, .op = HADB_OP_MAIN});
+    must(&rig, HADB_ACT_ROLE);
+    assert_int_equal(rig.core.halt, HADB_HALT_RETIRED);
+}
+
 /* ---- elections ---- */
 
 /* A killed owner leaves entries in storage that nobody had seen yet: they are older than its death. */
@@ -650,6 +716,9 @@ static void snapshot__sweeps_no_further_than_it_deleted(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(retired__database_halts_and_halts_again_after_a_restart),
+        cmocka_unit_test(retired__by_a_stray_seal_in_a_collected_slot_is_not_believed),
+        cmocka_unit_test(retired__owner_saves_its_tail_and_halts),
         cmocka_unit_test(election__against_a_process_that_is_gone_outlives_its_last_entries),
         cmocka_unit_test(election__against_an_owner_that_gave_up_outlives_its_last_entries),
         cmocka_unit_test(election__lost_to_a_late_entry_of_a_process_that_is_gone_goes_on),

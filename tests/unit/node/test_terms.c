@@ -47,6 +47,25 @@ static void a_table__finds_terms_and_owners(void **state)
     hadb_terms_deinit(&terms);
 }
 
+/* Term t ends with slot 10 t; the present term is the one behind the last that has ended. */
+static void swept_terms__are_passed_over(void **state)
+{
+    (void)state;
+    struct hadb_terms terms = {.db = db};
+    assert_int_equal(hadb_terms_unswept(&terms, 7), 0);
+    fill(&terms, 0, 5);
+    assert_int_equal(hadb_terms_unswept(&terms, 0), 1);
+    assert_int_equal(hadb_terms_unswept(&terms, 29), 3);
+    assert_int_equal(hadb_terms_unswept(&terms, 30), 4);
+    assert_int_equal(hadb_terms_unswept(&terms, 50), 6);
+    assert_int_equal(hadb_terms_unswept(&terms, 5000), 6);
+    hadb_terms_deinit(&terms);
+    fill(&terms, 3, 5); /* it does not know the terms before */
+    assert_int_equal(hadb_terms_unswept(&terms, 29), 0);
+    assert_int_equal(hadb_terms_unswept(&terms, 30), 4);
+    hadb_terms_deinit(&terms);
+}
+
 static void a_gap__is_refused_and_changes_nothing(void **state)
 {
     (void)state;
@@ -183,6 +202,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_table__finds_terms_and_owners),
+        cmocka_unit_test(swept_terms__are_passed_over),
         cmocka_unit_test(a_gap__is_refused_and_changes_nothing),
         cmocka_unit_test(a_term_that_is_passed_again__drops_what_came_after_it),
         cmocka_unit_test(a_full_table__forgets_the_oldest),
