@@ -113,6 +113,13 @@ static int code_of_errno(int errno_value)
     }
 }
 
+/* What only a person can change: the same call will fail again. */
+static bool stays(int errno_value)
+{
+    return errno_value == ENOTDIR || errno_value == EISDIR || errno_value == EROFS ||
+           errno_value == ELOOP || errno_value == ENAMETOOLONG || errno_value == ENXIO;
+}
+
 int hadb_fail_errno(struct hadb_error *err, int errno_value, const char *fmt, ...)
 {
     int code = code_of_errno(errno_value);
@@ -124,6 +131,7 @@ int hadb_fail_errno(struct hadb_error *err, int errno_value, const char *fmt, ..
     error_set(err, code, fmt, args);
     va_end(args);
     err->sys_errno = errno_value;
+    err->retryable = err->retryable && !stays(errno_value);
     char reason[96];
     /* The GNU strerror_r returns the text, which need not be in the buffer. */
     message_append(err, strerror_r(errno_value, reason, sizeof reason));
@@ -152,6 +160,27 @@ int hadb_wrap(struct hadb_error *err, int r, const char *fmt, ...)
     memcpy(old, err->message, sizeof old);
     memcpy(err->message, context, sizeof context);
     message_append(err, old);
+    return r;
+}
+
+int hadb_advise(struct hadb_error *err, int r, const char *advice)
+{
+    if (r >= 0 || !err) {
+        return r;
+    }
+    if (err->code != r) {
+        hadb_fail(err, r, "%s", hadb_code_text(r));
+    }
+    size_t room = sizeof err->message - 1;
+    size_t need = HADB_MIN(strlen(advice) + 2, room);
+    if (strlen(err->message) + need > room) {
+        size_t keep = room - need;
+        err->message[keep] = '\0';
+        if (keep > 3) {
+            memcpy(err->message + keep - 3, "...", 3);
+        }
+    }
+    message_append(err, advice);
     return r;
 }
 

@@ -13,5 +13,7 @@ int hadb_fail_errno(struct hadb_error *err, int errno_value, const char *fmt, ..
     HADB_PRINTF(3, 4);
 /* Puts "context: " before the message and returns r unchanged. Outcomes (r >= 0) pass untouched. */
 int hadb_wrap(struct hadb_error *err, int r, const char *fmt, ...) HADB_PRINTF(3, 4);
+/* Puts ": advice" behind the message, cutting the message rather than the advice; returns r unchanged. */
+int hadb_advise(struct hadb_error *err, int r, const char *advice);
 int hadb_fail_nomem(struct hadb_error *err);
 #endif

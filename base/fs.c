@@ -237,7 +237,11 @@ int hadb_fs_mkdir_all(const struct hadb_fs *fs, const char *path, struct hadb_er
             return r;
         }
     }
-    return hadb_fail(err, HADB_EIO, "create folder %s: someone removes its parents", path);
+    int r = hadb_fail(err, HADB_EIO, "create folder %s: the folder above it takes none", path);
+    if (err) {
+        err->retryable = false;
+    }
+    return r;
 }
 
 int hadb_fs_read_file(const struct hadb_fs *fs, const char *path, size_t bytes_max,

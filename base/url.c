@@ -304,3 +304,84 @@ int hadb_url_params_known(const struct hadb_url *url, const char *const *names,
     }
     return 0;
 }
+
+/* ---- what may be shown ---- */
+
+struct shown {
+    char *at, *end; /* room for the NUL is kept */
+};
+
+static void show(struct shown *out, const char *text, size_t len)
+{
+    size_t room = (size_t)(out->end - out->at);
+    len = HADB_MIN(len, room);
+    memcpy(out->at, text, len);
+    out->at += len;
+    *out->at = '\0';
+}
+
+static bool is_secret_name(const char *name, size_t len)
+{
+    static const char *const words[] = {"secret", "token", "passw",     "pwd",
+                                        "key",    "cred",  "signature", "auth"};
+    char lower[64];
+    size_t at = 0, used = 0;
+    while (at < len && used < sizeof lower - 1) {
+        int byte = decode_next(name, len, &at);
+        if (byte < 0) {
+            return true; /* unreadable: better hidden */
+        }
+        lower[used++] = (char)(byte >= 'A' && byte <= 'Z' ? byte - 'A' + 'a' : byte);
+    }
+    lower[used] = '\0';
+    for (size_t i = 0; i < HADB_LEN(words); i++) {
+        if (strstr(lower, words[i])) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static void show_params(struct shown *out, const char *in)
+{
+    while (*in) {
+        size_t len = strcspn(in, "&");
+        const char *equals = memchr(in, '=', len);
+        size_t name_len = equals ? (size_t)(equals - in) : len;
+        if (equals && is_secret_name(in, name_len)) {
+            show(out, in, name_len + 1);
+            show(out, "***", 3);
+        } else {
+            show(out, in, len);
+        }
+        in += len;
+        if (*in) {
+            show(out, in++, 1);
+        }
+    }
+}
+
+const char *hadb_url_redact(const char *url, char *out, size_t out_bytes)
+{
+    HADB_ASSERT(out_bytes > 0);
+    struct shown shown = {.at = out, .end = out + out_bytes - 1};
+    out[0] = '\0';
+    const char *rest = strchr(url, ':');
+    rest = rest ? rest + 1 : url;
+    rest += rest[0] == '/' && rest[1] == '/' ? 2 : 0;
+    show(&shown, url, (size_t)(rest - url));
+    size_t len = strcspn(rest, "?");
+    /* A raw slash in a password is a mistake that must not show the rest of it; only a path has no user. */
+    const char *user_end = rest[0] == '/' ? NULL : memrchr(rest, '@', len);
+    if (user_end) {
+        show(&shown, "***", 3);
+        len -= (size_t)(user_end - rest);
+        rest = user_end;
+    }
+    show(&shown, rest, len);
+    if (rest[len] == '?') {
+        show(&shown, "?", 1);
+        show_params(&shown, rest + len + 1);
+    }
+    return out;
+}

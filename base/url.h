@@ -24,6 +24,13 @@ int hadb_url_param_u64(const struct hadb_url *url, const char *name, uint64_t lo
 /* HADB_EINVAL naming the first parameter that is not in the NULL-terminated list. */
 int hadb_url_params_known(const struct hadb_url *url, const char *const *names,
                           struct hadb_error *err);
+/*
+ * What may be shown of a URL, also of a malformed one: user info and the values of parameters that look like
+ * secrets (secret, token, password, key, credential, signature in their name) become "***". Cut to fit;
+ * returns @out.
+ */
+const char *hadb_url_redact(const char *url, char *out, size_t out_bytes);
+#define HADB_URL_SHOWN_BYTES 200u /* room that messages give to a URL */
 /* Percent-decodes @len bytes into @out; false on a bad escape. '+' stays '+'. */
 bool hadb_percent_decode(const char *in, size_t len, struct hadb_buf *out);
 /* Percent-encodes everything but unreserved characters (RFC 3986 2.3); returns 0 or HADB_ENOMEM. */

@@ -39,7 +39,6 @@ int cli_usage(const struct cli_command *command, const char *fmt, ...)
 int cli_fail(int exit_code, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 int cli_fail_error(const struct hadb_error *err); /* prints it and returns the fitting exit code */
 /* The same, behind the option and its value: some errors name only a part of it. */
-int cli_fail_at(const char *option, const char *value, const struct hadb_error *err);
 int cli_help(const struct cli_command *command); /* stdout; returns CLI_OK */
 
 /* ---- options that client commands share ---- */

@@ -122,7 +122,7 @@ static int run_store(const struct cli_command *command, int argc, char **argv, c
     struct hadb_error err = {0};
     struct hadb_storage storage = {0};
     if (hadb_storage_open(args.store, NULL, &storage, &err) != 0) {
-        return cli_fail_at("--store", args.store, &err);
+        return cli_fail_error(&err);
     }
     struct cli_progress progress;
     cli_progress_start(&progress, verb, 0);

@@ -72,11 +72,6 @@ int cli_fail_error(const struct hadb_error *err)
     return cli_fail(exit_of(err), "%s", text_of(err));
 }
 
-int cli_fail_at(const char *option, const char *value, const struct hadb_error *err)
-{
-    return cli_fail(exit_of(err), "%s %s: %s", option, value, text_of(err));
-}
-
 int cli_help(const struct cli_command *command)
 {
     printf("usage: hadb %s %s\n\n%s.\n\n%s", command->name, command->usage, command->summary,

@@ -444,12 +444,21 @@ static int sweep_one(void *arg, const char *name, bool is_dir)
     return 0;
 }
 
-static int stop_at_once(void *arg, const char *name, bool is_dir)
+/* Who holds leases writes them: better to hear at open that it cannot be done. */
+static int try_write(struct file_leases *l, struct hadb_error *err)
 {
-    (void)arg;
-    (void)name;
-    (void)is_dir;
-    return HADB_END;
+    char path[HADB_PATH_BYTES_MAX], temp[HADB_PATH_BYTES_MAX];
+    struct hadb_fs_file *file = NULL;
+    int r = hadb_path_join(path, l->temp_dir, "open", err);
+    r = r ? r : hadb_fs_temp_path(temp, path, err);
+    r = r ? r
+          : hadb_fs_open(l->fs, temp, HADB_FS_WRITE | HADB_FS_CREATE | HADB_FS_EXCL, &file, err);
+    if (r) {
+        return r < 0 ? r : hadb_fail(err, HADB_EIO, "cannot make temporary file %s", temp);
+    }
+    hadb_fs_close(l->fs, file);
+    hadb_fs_unlink(l->fs, temp, NULL);
+    return 0;
 }
 
 int hadb__lease_file_open(const struct hadb_url *url, const struct hadb_env *env,
@@ -471,13 +480,16 @@ int hadb__lease_file_open(const struct hadb_url *url, const struct hadb_env *env
     if (!l) {
         return hadb_fail_nomem(err);
     }
-    r = hadb_fs_list(l->fs, l->root, stop_at_once, NULL, err);
-    if (r == HADB_END) {
+    r = ensure_root(l, err);
+    if (r == 0) {
         r = hadb_fs_list(l->fs, l->temp_dir, sweep_one, l, err);
+    }
+    if (r == 0) {
+        r = try_write(l, err);
     }
     if (r < 0) {
         file_close(l);
-        return hadb_wrap(err, r, "lease folder %s", url->path);
+        return hadb_advise(err, r, "choose a folder that this user may write");
     }
     *out = (struct hadb_lease){.ops = &file_ops, .self = l};
     return 0;

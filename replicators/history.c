@@ -87,8 +87,11 @@ int hadb__history_manifest(struct hadb__history *history, struct hadb_error *err
     if (r == HADB_ABSENT) {
         return hadb_fail(err, HADB_EGAP, "%s is missing", key);
     }
+    if (r < 0) {
+        return r; /* with the key */
+    }
     struct hadb_manifest manifest;
-    r = r != 0 ? r : hadb_manifest_decode(hadb_buf_slice(&payload), &manifest, err);
+    r = hadb_manifest_decode(hadb_buf_slice(&payload), &manifest, err);
     if (r != 0) {
         return hadb_wrap(err, r, "%s", key);
     }

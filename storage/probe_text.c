@@ -182,13 +182,12 @@ int hadb_probe_store(struct hadb_storage *storage, const struct hadb_call *call,
     if (hadb_probe_encode(result, &text)) {
         return hadb_fail_nomem(err);
     }
-    r = hadb_storage_create(storage, call, key, hadb_buf_slice(&text), NULL, err);
-    if (r != HADB_EXISTS) {
-        return r;
-    }
+    /* Looked up first: of a store that fails its checks, "created" may be a lie. */
     r = hadb_storage_get(storage, call, key, &old, &tag, err);
     if (r == 0) {
         r = hadb_storage_replace(storage, call, key, hadb_buf_slice(&text), &tag, NULL, err);
+    } else if (r == HADB_ABSENT) {
+        r = hadb_storage_create(storage, call, key, hadb_buf_slice(&text), NULL, err);
     }
     return r > 0 ? 0 : r; /* another node keeps its own result at this moment: as good */
 }

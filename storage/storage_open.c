@@ -3,7 +3,7 @@
  * Owns the URL factory of storage: the only file that names its siblings.
  *
  * Thread: any; no state. Happy path: parse the URL, let the backend of the scheme read the rest, check its
- * method table. Failure modes: HADB_EINVAL for a bad URL, HADB_ENOTSUP for an unknown scheme, else
+ * method table. Failure modes, with the URL, its secrets hidden: HADB_EINVAL for a bad URL, HADB_ENOTSUP for an unknown scheme, else
  * what the backend says.
  */
 #include <string.h>
@@ -30,10 +30,12 @@ int hadb_storage_open(const char *url, const struct hadb_env *env, struct hadb_s
     if (!url) {
         return hadb_fail(err, HADB_EINVAL, "storage url is missing");
     }
+    char shown[HADB_URL_SHOWN_BYTES];
+    hadb_url_redact(url, shown, sizeof shown);
     HADB_CLEANUP(hadb_url_deinit) struct hadb_url parsed = {0};
     int r = hadb_url_parse(url, &parsed, err);
     if (r) {
-        return hadb_wrap(err, r, "storage url");
+        return hadb_wrap(err, r, "storage %s", shown);
     }
     for (size_t i = 0; i < HADB_LEN(backends); i++) {
         if (strcmp(parsed.scheme, backends[i].scheme) != 0) {
@@ -42,12 +44,12 @@ int hadb_storage_open(const char *url, const struct hadb_env *env, struct hadb_s
         struct hadb_storage storage = {0};
         r = backends[i].open(&parsed, hadb_env_or_host(env), &storage, err);
         if (r) {
-            return r;
+            return hadb_wrap(err, r, "storage %s", shown);
         }
         HADB_ASSERT(hadb_storage_check(&storage, NULL) == 0);
         *out = storage;
         return 0;
     }
-    return hadb_fail(err, HADB_ENOTSUP, "storage scheme %s is not supported, use mem or file",
-                     parsed.scheme);
+    return hadb_fail(err, HADB_ENOTSUP, "storage %s: scheme %s is not supported, use mem or file",
+                     shown, parsed.scheme);
 }

@@ -186,6 +186,8 @@ struct hadb_engine {
 HADB_API int hadb_engine_open(const char *name, const char *path,
                               const struct hadb_engine_options *options, const struct hadb_env *env,
                               struct hadb_engine *out, struct hadb_error *err);
+/** Is there an engine of that name in this build? Returns 0. Errors HADB_ENOTSUP (names those there are). Threads any. */
+HADB_API int hadb_engine_check(const char *name, struct hadb_error *err);
 /** Close an engine; accepts the zero value. Returns nothing. Errors none. Threads any, once nothing else runs. */
 HADB_API void hadb_engine_close(struct hadb_engine *engine);
 

@@ -56,6 +56,38 @@ static void url__forms_without_authority(void **state)
     }
 }
 
+static void url__is_shown_without_its_secrets(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *url, *shown;
+    } rows[] = {
+        {"file:///srv/a@b/store", "file:///srv/a@b/store"},
+        {"mem:", "mem:"},
+        {"", ""},
+        {"nonsense", "nonsense"},
+        {"s3://bucket/dir?region=eu", "s3://bucket/dir?region=eu"},
+        {"s3://AKIA:hunter2@bucket/dir", "s3://***@bucket/dir"},
+        {"s3://AKIA:hun/ter2@bucket/dir", "s3://***@bucket/dir"},
+        {"s3://hunter2@host:9000", "s3://***@host:9000"},
+        {"redis:u:hunter2@host", "redis:***@host"},
+        {"s3://b?secret=hunter2&region=eu", "s3://b?secret=***&region=eu"},
+        {"s3://b?AWS_Secret_Access_Key=hunter2", "s3://b?AWS_Secret_Access_Key=***"},
+        {"s3://b?access_key=hunter2&token=hunter2", "s3://b?access_key=***&token=***"},
+        {"s3://b?s%65cret=hunter2", "s3://b?s%65cret=***"},
+        {"s3://b?s%6=hunter2", "s3://b?s%6=***"},
+        {"http://h/?password=hunter2&X-Amz-Signature=hunter2&a",
+         "http://h/?password=***&X-Amz-Signature=***&a"},
+        {"nats://h?password=hun@ter2", "nats://h?password=***"},
+    };
+    for (size_t i = 0; i < HADB_LEN(rows); i++) {
+        char shown[HADB_URL_SHOWN_BYTES];
+        assert_string_equal(hadb_url_redact(rows[i].url, shown, sizeof shown), rows[i].shown);
+    }
+    char small[8];
+    assert_string_equal(hadb_url_redact("s3://hunter2@bucket", small, sizeof small), "s3://**");
+}
+
 static void url__decodes_escapes_and_keeps_plus(void **state)
 {
     (void)state;
@@ -247,6 +279,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(url__splits_into_its_parts),
         cmocka_unit_test(url__forms_without_authority),
+        cmocka_unit_test(url__is_shown_without_its_secrets),
         cmocka_unit_test(url__decodes_escapes_and_keeps_plus),
         cmocka_unit_test(url__value_may_hold_equals_signs_and_slashes),
         cmocka_unit_test(url__refuses_what_is_not_one),
