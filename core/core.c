@@ -332,8 +332,7 @@ static void snapshot_wanted(struct hadb_step *s, const struct hadb_event *ev)
 
 static void local_failed(struct hadb_step *s, const struct hadb_event *ev)
 {
-    (void)ev;
-    hadb__halt(s, HADB_HALT_LOCAL);
+    hadb__halt(s, ev->result == HADB_R_CORRUPT ? HADB_HALT_CORRUPT : HADB_HALT_LOCAL);
 }
 
 static void stop(struct hadb_step *s, const struct hadb_event *ev)
@@ -369,6 +368,7 @@ static void dispatch(struct hadb_step *s, const struct hadb_event *ev)
         [HADB_EV_CAS] = hadb__snap_cas,
         [HADB_EV_DELETED] = hadb__snap_deleted,
         [HADB_EV_LOCAL] = local_failed,
+        [HADB_EV_PROBE] = hadb__probed,
         [HADB_EV_STOP] = stop,
     };
     if (ev->op == HADB_OP_MAIN) {
@@ -391,6 +391,7 @@ void hadb_core_step(struct hadb_core *core, const struct hadb_event *event, uint
     dispatch(&s, event);
     if (core->role != HADB_CORE_HALTED) {
         hadb__pump(&s);
+        hadb__barred_pump(&s);
         hadb__handoff_pump(&s);
         hadb__read_pump(&s);
         hadb__snap_pump(&s);
@@ -429,6 +430,11 @@ void hadb_core_check(const struct hadb_core *core)
     HADB_ASSERT(core->role == HADB_CORE_HALTED ? core->halt != HADB_HALT_NONE
                                                : core->halt == HADB_HALT_NONE);
     HADB_ASSERT(core->role != HADB_CORE_CANDIDATE || !core->config.never_lead);
+}
+
+bool hadb_core_may_lead(const struct hadb_core *core)
+{
+    return !core->config.never_lead && !core->barred;
 }
 
 bool hadb_core_leads(const struct hadb_core *core)

@@ -161,6 +161,8 @@ struct hadb_core {
     struct hadb_owner target;
     uint64_t drain_until_ms;
     bool handoff_resign;
+    bool barred;           /* the storage failed its probe: neither seals nor keeps a term */
+    uint64_t resign_at_ms; /* barred owner: not before, after a hand-off that was called off */
 
     /* linearizable reads: rounds */
     uint64_t read_open;   /* round that new reads join, from 1 */
@@ -201,6 +203,8 @@ void hadb_core_nonce(const struct hadb_owner *self, uint64_t seed, struct hadb_i
 void hadb_core_check(const struct hadb_core *core);
 
 bool hadb_core_leads(const struct hadb_core *core); /* OWNER or DRAINING */
+bool hadb_core_may_lead(
+    const struct hadb_core *core); /* by configuration and the storage's probe */
 const char *hadb_core_role_name(enum hadb_core_role role);
 const char *hadb_core_halt_name(enum hadb_halt halt);
 #endif

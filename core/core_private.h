@@ -134,6 +134,9 @@ void hadb__handoff(struct hadb_step *s, const struct hadb_event *ev);
 void hadb__handoff_ready(struct hadb_step *s, const struct hadb_event *ev);
 void hadb__handoff_pump(struct hadb_step *s);
 void hadb__handoff_tick(struct hadb_step *s);
+void hadb__probed(struct hadb_step *s, const struct hadb_event *ev);
+void hadb__barred_pump(struct hadb_step *s);
+uint64_t hadb__barred_deadline(const struct hadb_core *core);
 void hadb__handoff_fail(struct hadb_step *s); /* leadership is lost before it was handed over */
 void hadb__handed_over(struct hadb_step *s);
 

@@ -17,7 +17,7 @@ void hadb__arm_seal(struct hadb_step *s, uint32_t wait_max_ms)
     struct hadb_core *core = s->core;
     bool foreign_tail =
         hadb__has_tail(core) && !core->start_reseal && !hadb__same_owner(&core->owner, &core->self);
-    if (core->config.never_lead || core->seal_at_ms != 0 || hadb_core_leads(core) ||
+    if (!hadb_core_may_lead(core) || core->seal_at_ms != 0 || hadb_core_leads(core) ||
         core->role == HADB_CORE_FENCED || foreign_tail) {
         return;
     }
@@ -56,7 +56,7 @@ void hadb__seal_lag_over(struct hadb_step *s)
 bool hadb__seal_due(const struct hadb_core *core, uint64_t now_ms)
 {
     return core->seal_at_ms != 0 && now_ms >= core->seal_at_ms && core->role != HADB_CORE_FENCED &&
-           !core->config.never_lead;
+           hadb_core_may_lead(core);
 }
 
 void hadb__liveness(struct hadb_step *s, const struct hadb_event *ev)

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Planned hand-off (4.10): flush, then seal the own term in favour of a named successor.
+ * Planned hand-off (4.10): flush, then seal the own term in favour of a named successor, or of nobody: on
+ * request, or because the storage failed its conformance probe (4.13).
  *
  * Owns       the phases ASK_READY and DRAIN.
  * Invariant  the seal is framed only when every local commit is durable and no new one can follow, so that
@@ -137,4 +138,56 @@ void hadb__handed_over(struct hadb_step *s)
         hadb__act(s, HADB_ACT_NOTIFY)->owner = core->target;
     }
     done(s, HADB_R_OK);
+}
+
+/* ---- conformance (4.13) ---- */
+
+static bool must_resign(const struct hadb_core *core)
+{
+    return core->barred && core->role == HADB_CORE_OWNER && core->phase == HADB_PH_LEAD &&
+           !core->gate_closing && !core->main_busy;
+}
+
+/* Patience that was exhausted meanwhile, or never needed, counts again. */
+static void unbarred(struct hadb_step *s)
+{
+    struct hadb_core *core = s->core;
+    struct hadb_event liveness = {.owner = core->owner,
+                                  .liveness = (enum hadb_liveness)core->liveness};
+    if (core->start_reseal) {
+        hadb__arm_seal(s, 0);
+    } else if (hadb__no_owner(&core->owner)) {
+        hadb__arm_seal(s, core->config.suspect_wait_ms);
+    } else {
+        hadb__liveness(s, &liveness);
+    }
+}
+
+void hadb__probed(struct hadb_step *s, const struct hadb_event *ev)
+{
+    struct hadb_core *core = s->core;
+    bool barred = ev->result != HADB_R_OK;
+    bool changed = barred != core->barred;
+    core->barred = barred;
+    if (changed && !barred) {
+        unbarred(s);
+    } else if (changed && core->role == HADB_CORE_FOLLOWER) {
+        core->seal_at_ms = 0;
+    }
+}
+
+void hadb__barred_pump(struct hadb_step *s)
+{
+    struct hadb_core *core = s->core;
+    static const struct hadb_owner nobody;
+    if (must_resign(core) && s->now_ms >= core->resign_at_ms) {
+        /* Called off when it does not flush in time: tried again after as long. */
+        core->resign_at_ms = s->now_ms + 2 * (uint64_t)core->config.drain_max_ms;
+        drain(s, &nobody);
+    }
+}
+
+uint64_t hadb__barred_deadline(const struct hadb_core *core)
+{
+    return must_resign(core) ? core->resign_at_ms : HADB_NEVER;
 }

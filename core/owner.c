@@ -470,5 +470,5 @@ uint64_t hadb__owner_deadline(const struct hadb_core *core)
     if (core->role == HADB_CORE_DRAINING && core->drain_until_ms != 0 && !core->gate_closing) {
         at = HADB_MIN(at, core->drain_until_ms);
     }
-    return at;
+    return HADB_MIN(at, hadb__barred_deadline(core));
 }

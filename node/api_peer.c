@@ -223,7 +223,7 @@ static void answer_ready(struct hadb_req *req)
     hadb_id_format(&node->self.incarnation, incarnation);
     if (req->r < 0) {
         hadb__api_error(op->exchange, HADB_EUNAVAIL, &req->err);
-    } else if (db->core.role != HADB_CORE_FOLLOWER || db->core.config.never_lead) {
+    } else if (db->core.role != HADB_CORE_FOLLOWER || !hadb_core_may_lead(&db->core)) {
         hadb__api_refuse(op->exchange, HADB_EUNAVAIL, "this node cannot take the database now");
     } else if (hadb_buf_printf(&body,
                                "{\"node_id\":\"%s\",\"incarnation\":\"%s\",\"term\":%" PRIu64
