@@ -39,6 +39,12 @@ struct node_args {
     bool help;
 };
 
+/* One --db, taken apart: the name ends in a NUL inside @text, the engine lies behind it. */
+struct database {
+    char text[512];
+    struct hadb_db_options options;
+};
+
 static int take_number(const char *name, const char *text, uint32_t lo, uint32_t hi, uint32_t *out)
 {
     char *end = NULL;
@@ -201,33 +207,69 @@ static int db_option(const char *spec, char *text, struct hadb_db_options *optio
     return 0;
 }
 
-static int open_database(struct hadb_node *node, const char *spec, struct hadb_db **out)
+/* Reads one NAME=ENGINE[,OPTION…] into *out. */
+static int read_database(const char *spec, struct database *out)
 {
-    char text[512];
     struct hadb_error err = {0};
-    struct hadb_db_options options = HADB_DB_OPTIONS_INIT;
-    if (snprintf(text, sizeof text, "%s", spec) >= (int)sizeof text) {
+    *out = (struct database){.options = HADB_DB_OPTIONS_INIT};
+    if (snprintf(out->text, sizeof out->text, "%s", spec) >= (int)sizeof out->text) {
         return cli_usage(&cli_node, "--db '%s' is too long", spec);
     }
-    char *engine = strchr(text, '=');
+    char *engine = strchr(out->text, '=');
     if (engine == NULL || engine[1] == '\0') {
         return cli_usage(&cli_node, "--db '%s': write NAME=kv, with options behind commas", spec);
     }
     *engine++ = '\0';
     char *save = NULL;
-    options.engine = strtok_r(engine, ",", &save);
+    out->options.engine = strtok_r(engine, ",", &save);
     for (char *part; (part = strtok_r(NULL, ",", &save)) != NULL;) {
-        int r = db_option(spec, part, &options);
+        int r = db_option(spec, part, &out->options);
         if (r != 0) {
             return r;
         }
     }
-    return hadb_db_open(node, text, &options, out, &err) == 0 ? 0 : cli_fail_error(&err);
+    return hadb_db_check(out->text, &out->options, &err) == 0
+               ? 0
+               : cli_usage(&cli_node, "--db '%s': %s", spec, err.message);
+}
+
+/* All of them, before anything is made anywhere. */
+static int read_databases(const struct node_args *args, struct database *out)
+{
+    for (size_t i = 0; i < args->databases_len; i++) {
+        int r = read_database(args->databases[i], &out[i]);
+        for (size_t j = 0; r == 0 && j < i; j++) {
+            if (strcmp(out[i].text, out[j].text) == 0) {
+                r = cli_usage(&cli_node, "--db '%s': database %s is named twice",
+                              args->databases[i], out[i].text);
+            }
+        }
+        if (r != 0) {
+            return r;
+        }
+    }
+    return 0;
+}
+
+static int open_databases(struct hadb_node *node, const struct database *databases, size_t len)
+{
+    for (size_t i = 0; i < len; i++) {
+        struct hadb_error err = {0};
+        struct hadb_db *db = NULL;
+        if (hadb_db_open(node, databases[i].text, &databases[i].options, &db, &err) != 0) {
+            return cli_fail_error(&err);
+        }
+    }
+    return 0;
 }
 
 static int serve(struct node_args *args)
 {
-    static struct hadb_db *databases[DATABASES_MAX];
+    static struct database databases[DATABASES_MAX];
+    int r = read_databases(args, databases);
+    if (r != 0) {
+        return r;
+    }
     struct hadb_error err = {0};
     struct hadb_node *node = NULL;
     sigset_t set;
@@ -239,11 +281,7 @@ static int serve(struct node_args *args)
     if (hadb_node_open(&args->options, &node, &err) != 0) {
         return cli_fail_error(&err);
     }
-    int r = 0;
-    size_t opened = 0;
-    for (; r == 0 && opened < args->databases_len; opened++) {
-        r = open_database(node, args->databases[opened], &databases[opened]);
-    }
+    r = open_databases(node, databases, args->databases_len);
     if (r == 0) {
         printf("ready %s %s pid %ld\n", hadb_node_name(node), hadb_node_address(node),
                (long)getpid());

@@ -73,16 +73,19 @@ void hadb__api_json(struct hadb_http_exchange *exchange, unsigned status,
 
 /* ---- the node ---- */
 
+static void refuse_db(struct hadb_db *db, struct hadb_http_exchange *exchange, const char *why)
+{
+    char message[sizeof((struct hadb_error *)0)->message];
+    snprintf(message, sizeof message, "database %s: %s", db->name, why);
+    hadb__api_refuse(exchange, HADB_EUNAVAIL, message);
+}
+
 static void healthz(struct hadb_node *node, struct hadb_http_exchange *exchange)
 {
     for (struct hadb_db *db = node->dbs; db; db = db->next) {
         if (db->core.role == HADB_CORE_HALTED || db->given_up) {
-            char message[256];
-            snprintf(message, sizeof message, "database %s: %s", db->name,
-                     db->given_up && db->core.role != HADB_CORE_HALTED
-                         ? "no durable progress"
-                         : hadb_core_halt_name((enum hadb_halt)db->core.halt));
-            hadb__api_refuse(exchange, HADB_EUNAVAIL, message);
+            const char *why = hadb__db_why(db);
+            refuse_db(db, exchange, why[0] ? why : "no durable progress");
             return;
         }
     }
@@ -92,12 +95,14 @@ static void healthz(struct hadb_node *node, struct hadb_http_exchange *exchange)
 
 static void readyz(struct hadb_node *node, struct hadb_http_exchange *exchange)
 {
+    if (!node->probe.may_lead && !node->never_lead) {
+        hadb__api_error(exchange, HADB_EUNAVAIL, &node->probe.why);
+        return;
+    }
     for (struct hadb_db *db = node->dbs; db; db = db->next) {
         if (!hadb__db_ready(db)) {
-            char message[256];
-            snprintf(message, sizeof message, "database %s has not caught up with a leader yet",
-                     db->name);
-            hadb__api_refuse(exchange, HADB_EUNAVAIL, message);
+            const char *why = hadb__db_why(db);
+            refuse_db(db, exchange, why[0] ? why : "has not caught up with a leader yet");
             return;
         }
     }

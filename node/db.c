@@ -2,11 +2,11 @@
 /*
  * Hops 5 and 7 of 8: the life of one database on this node, and the loop that feeds its machine.
  *
- * Thread: new and free block, on the caller's; everything else on the loop.
+ * Thread: free blocks, on the caller's; everything else on the loop.
  * Invariants: one step at a time; events that arise during a step wait behind it; answers are never lost,
  * because the memory for them belongs to the job.
- * Happy path: new (catalogue, folders, engine, terms) -> start (EV_START) -> … -> stop (EV_STOP) -> free.
- * Failure modes: a local write error halts the database (hadb__db_local_failed), never the process.
+ * Happy path: opening.c (catalogue, folders, engine, terms) -> start (EV_START) -> … -> stop (EV_STOP) -> free.
+ * Failure modes: what makes a database unusable here halts it alone (db_halt.c), never the process.
  */
 #include "node/node_private.h"
 
@@ -27,67 +27,7 @@
 #define SNAPSHOTS_KEEP 2u
 #define SYNC_DEFAULT_MS 1000u
 
-/* ---- opening ---- */
-
-static int open_copy(struct hadb_db *db, struct hadb_error *err)
-{
-    int r = hadb_folder_db(&db->node->folder, &db->uuid, db->name, &db->paths, err);
-    if (r == 0) {
-        r = hadb__box_open(db, db->paths.engine, &db->box, err);
-    }
-    if (r == 0) {
-        r = hadb_terms_load(&db->node->env->fs, db->paths.terms, &db->uuid, &db->terms, err);
-    }
-    if (r < 0) {
-        return hadb_wrap(err, r, "database %s", db->name);
-    }
-    struct hadb_engine_position at;
-    hadb_engine_position(&db->box->engine, &at);
-    struct hadb_owner owner = hadb_terms_owner(&db->terms, at.mark.term);
-    if (at.mark.term > 0 && !hadb_terms_find(&db->terms, at.mark.term - 1)) {
-        (void)owner;
-        return hadb_fail(err, HADB_ECORRUPT,
-                         "%s does not know term %" PRIu64
-                         ": move %s away, it is then rebuilt from storage",
-                         db->paths.terms, at.mark.term - 1, db->paths.dir);
-    }
-    struct hadb_engine_stats stats;
-    hadb_engine_stats(&db->box->engine, &stats);
-    if (stats.recovery[0]) {
-        hadb_log(db->node->env, HADB_LOG_WARN, "engine", db->name, "%s", stats.recovery);
-    }
-    return 0;
-}
-
-int hadb__db_new(struct hadb_node *node, const char *name, const struct hadb_db_options *options,
-                 struct hadb_db **out, struct hadb_error *err)
-{
-    struct hadb_db *db = hadb_calloc(1, sizeof *db);
-    if (!db) {
-        return hadb_fail_nomem(err);
-    }
-    db->node = node;
-    db->state = HADB_DB_STOPPED;
-    db->snapshots_keep = SNAPSHOTS_KEEP;
-    db->ack = options->ack ? options->ack : HADB_ACK_DURABLE;
-    db->engine_options.sync_every_ms =
-        options->sync_every_ms ? options->sync_every_ms : SYNC_DEFAULT_MS;
-    snprintf(db->name, sizeof db->name, "%s", name);
-    snprintf(db->engine_name, sizeof db->engine_name, "%s",
-             options->engine ? options->engine : "kv");
-    struct hadb_catalog_entry entry;
-    int r = hadb__catalog_open(node, name, db->engine_name, &entry, err);
-    if (r == 0) {
-        db->uuid = entry.uuid;
-        r = open_copy(db, err);
-    }
-    if (r < 0) {
-        hadb__db_free(db);
-        return r;
-    }
-    *out = db;
-    return 0;
-}
+/* ---- starting ---- */
 
 static void core_config(const struct hadb_db *db, const struct hadb_db_options *options,
                         struct hadb_core_config *out)
@@ -113,7 +53,7 @@ static void core_config(const struct hadb_db *db, const struct hadb_db_options *
         .grace_ms = options->grace_ms ? options->grace_ms : GRACE_DEFAULT_MS,
         .fast_suspicion = replicated_acks && !options->no_fast_suspicion,
         .clone_guard = options->clone_guard,
-        .never_lead = node->never_lead || !node->may_lead || options->never_lead,
+        .never_lead = node->never_lead || options->never_lead,
         .jitter = true,
     };
 }
@@ -201,7 +141,7 @@ void hadb__db_event_answer(struct hadb_db *db, struct hadb_db_event *event)
 
 bool hadb__db_event(struct hadb_db *db, const struct hadb_event *ev, struct hadb_req *read)
 {
-    if (db->state == HADB_DB_STOPPED) {
+    if (db->state == HADB_DB_STOPPED || db->state == HADB_DB_OPENING) {
         return false;
     }
     if (!db->stepping) {
@@ -232,20 +172,48 @@ static void on_route_timer(void *arg)
     hadb__writes_reroute(arg);
 }
 
-int hadb__db_start(struct hadb_db *db, const struct hadb_db_options *options,
-                   struct hadb_error *err)
+static void on_open_timer(void *arg)
+{
+    hadb__opening_step(arg);
+}
+
+static int timers_init(struct hadb_db *db, struct hadb_error *err)
 {
     struct hadb_node *node = db->node;
     int r = hadb_timer_init(&db->timer, node->loop, on_timer, db, err);
     if (r == 0) {
         r = hadb_timer_init(&db->route_timer, node->loop, on_route_timer, db, err);
     }
+    if (r == 0 && db->opening) {
+        r = hadb_timer_init(&db->opening->timer, node->loop, on_open_timer, db, err);
+    }
+    return r;
+}
+
+static void timers_deinit(struct hadb_db *db)
+{
+    if (db->opening) {
+        hadb_timer_deinit(&db->opening->timer);
+    }
+    hadb_timer_deinit(&db->route_timer);
+    hadb_timer_deinit(&db->timer);
+}
+
+int hadb__db_start(struct hadb_db *db, const struct hadb_db_options *options,
+                   struct hadb_error *err)
+{
+    struct hadb_node *node = db->node;
+    bool named = !hadb_id_is_zero(&db->uuid);
+    if (named && hadb__node_find_uuid(node, &db->uuid)) {
+        return hadb_fail(err, HADB_EBUSY, "database %s is open on this node under another name",
+                         db->name);
+    }
+    int r = timers_init(db, err);
     if (r == 0) {
         r = hadb__node_add_db(node, db, err);
     }
     if (r < 0) {
-        hadb_timer_deinit(&db->route_timer);
-        hadb_timer_deinit(&db->timer);
+        timers_deinit(db);
         return r;
     }
     hadb_queue_init(&db->queue, node->engine_pool);
@@ -257,7 +225,34 @@ int hadb__db_start(struct hadb_db *db, const struct hadb_db_options *options,
     core_config(db, options, &config);
     hadb_random(node->env, &seed, sizeof seed);
     hadb_core_init(&db->core, &config, &node->self, seed);
+    db->state = HADB_DB_OPENING;
+    if (named || db->broken != HADB_R_OK) {
+        hadb__db_begin(db);
+    } else {
+        __atomic_store_n(&db->role, HADB_ROLE_OPENING, __ATOMIC_RELAXED);
+    }
+    if (db->opening) {
+        hadb__opening_step(db);
+    }
+    return 0;
+}
+
+void hadb__db_begin(struct hadb_db *db)
+{
+    struct hadb_node *node = db->node;
+    HADB_ASSERT(db->state == HADB_DB_OPENING);
     db->state = HADB_DB_OPEN;
+    if (!hadb_id_is_zero(&db->uuid)) {
+        hadb__node_add_uuid(node, db);
+    }
+    if (!node->probe.may_lead) {
+        hadb__db_probed(db);
+    }
+    if (db->broken != HADB_R_OK) {
+        struct hadb_event broken = {.type = HADB_EV_LOCAL, .result = db->broken};
+        hadb__db_event(db, &broken, NULL);
+        return;
+    }
     struct hadb_engine_position at;
     hadb_engine_position(&db->box->engine, &at);
     db->durable = at.mark;
@@ -269,7 +264,13 @@ int hadb__db_start(struct hadb_db *db, const struct hadb_db_options *options,
                             .last_txid = at.last_txid,
                             .last_term = at.last_term};
     hadb__db_event(db, &ev, NULL);
-    return 0;
+}
+
+void hadb__db_probed(struct hadb_db *db)
+{
+    struct hadb_event ev = {.type = HADB_EV_PROBE,
+                            .result = db->node->probe.may_lead ? HADB_R_OK : HADB_R_FAILED};
+    hadb__db_event(db, &ev, NULL);
 }
 
 /* ---- jobs begin and end ---- */
@@ -310,14 +311,13 @@ static void fail_all(struct hadb_reqs *list)
 
 void hadb__db_stop(struct hadb_db *db, void (*on_stopped)(struct hadb_db *db, void *arg), void *arg)
 {
-    HADB_ASSERT(db->state == HADB_DB_OPEN);
+    HADB_ASSERT(db->state <= HADB_DB_OPEN);
     db->state = HADB_DB_STOPPING;
     db->on_stopped = on_stopped;
     db->on_stopped_arg = arg;
     __atomic_store_n(&db->cancel.flag, 1, __ATOMIC_RELEASE);
     __atomic_store_n(&db->upload_cancel.flag, 1, __ATOMIC_RELEASE);
-    hadb_timer_deinit(&db->timer);
-    hadb_timer_deinit(&db->route_timer);
+    timers_deinit(db);
     hadb__forwards_cancel(db);
     hadb__db_event(db, &(struct hadb_event){.type = HADB_EV_STOP}, NULL);
     hadb__peers_assign(db, &(struct hadb_owner){0}, "", "");
@@ -385,6 +385,7 @@ void hadb__db_free(struct hadb_db *db)
     hadb_terms_deinit(&db->terms);
     hadb_manifest_deinit(&db->snap_manifest);
     hadb_manifest_deinit(&db->swept);
+    hadb_free(db->opening);
     hadb_free(db->batch.requests);
     hadb_free(db->batch.responses);
     hadb_free(db);
@@ -424,22 +425,6 @@ void hadb__db_info(struct hadb_db *db, struct hadb_db_info *out)
                               .chain_hash = db->durable.hash,
                               .ready = hadb__db_ready(db)};
     snprintf(out->name, sizeof out->name, "%s", db->name);
+    snprintf(out->reason, sizeof out->reason, "%s", hadb__db_why(db));
     leader_of(db, out);
-    if (db->core.role == HADB_CORE_HALTED) {
-        snprintf(out->reason, sizeof out->reason, "%s",
-                 hadb_core_halt_name((enum hadb_halt)db->core.halt));
-    }
-}
-
-void hadb__db_local_failed(struct hadb_db *db, const struct hadb_error *err)
-{
-    if (db->core.role == HADB_CORE_HALTED) {
-        return;
-    }
-    hadb_log(
-        db->node->env, HADB_LOG_ERROR, "engine", db->name,
-        "a write to this copy failed: %s; the database stops on this node: free space or repair "
-        "the disk, then restart the node",
-        err->message);
-    hadb__db_event(db, &(struct hadb_event){.type = HADB_EV_LOCAL, .result = HADB_R_FAILED}, NULL);
 }

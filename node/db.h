@@ -94,7 +94,24 @@ struct hadb_db_mark {
     struct hadb_error err;
 };
 
-enum hadb_db_state { HADB_DB_OPEN, HADB_DB_STOPPING, HADB_DB_STOPPED };
+enum hadb_db_state {
+    HADB_DB_OPENING, /* the machine has not started: storage has not said yet which database this is */
+    HADB_DB_OPEN,
+    HADB_DB_STOPPING,
+    HADB_DB_STOPPED,
+};
+
+/* What is left to do of an opening once hadb_db_open() has returned (opening.c). */
+struct hadb_opening {
+    struct hadb_timer timer; /* loop */
+    struct hadb_job job;
+    bool busy;
+    bool copy;             /* the job opens the local copy; else it asks storage for the name */
+    unsigned attempts;     /* without an answer */
+    struct hadb_id uuid;   /* out */
+    int r;                 /* out */
+    struct hadb_error err; /* out */
+};
 
 struct hadb_db {
     /* const after open */
@@ -102,8 +119,8 @@ struct hadb_db {
     struct hadb_local *local; /* kv_local.c; NULL: a database of a node */
     char name[HADB_NAME_BYTES_MAX + 1];
     char engine_name[HADB_NAME_BYTES_MAX + 1];
-    struct hadb_id uuid;
-    struct hadb_db_paths paths;
+    struct hadb_id uuid;        /* zero while OPENING without a name in storage */
+    struct hadb_db_paths paths; /* … nothing then, as box and terms */
     enum hadb_ack_mode ack;
     struct hadb_engine_options engine_options;
     uint32_t snapshots_keep;   /* references kept in the manifest */
@@ -117,6 +134,10 @@ struct hadb_db {
     struct hadb_db *next;         /* node's list */
     struct hadb_db *hash_next[2]; /* by name, by uuid */
     enum hadb_db_state state;
+    enum hadb_result broken;      /* not OK: it cannot start, for the reason in trouble */
+    struct hadb_opening *opening; /* NULL: done */
+    struct hadb_error trouble;    /* what halts, or holds up, this database; code 0 = nothing */
+    struct hadb_error why;        /* the same for people: with what to do about it */
     struct hadb_core core;
     struct hadb_timer timer;
     struct hadb_db_event *events_first, *events_last;
@@ -170,20 +191,31 @@ struct hadb_db {
 };
 
 /* db.c: life, and the step loop */
-int hadb__db_new(struct hadb_node *node, const char *name, const struct hadb_db_options *options,
-                 struct hadb_db **out, struct hadb_error *err); /* blocks; any thread */
 int hadb__db_start(struct hadb_db *db, const struct hadb_db_options *options,
                    struct hadb_error *err); /* loop */
+void hadb__db_begin(struct hadb_db *db);    /* loop: the machine starts, or halts at once */
+void hadb__db_probed(struct hadb_db *db);   /* loop: there is a verdict on the storage */
 void hadb__db_stop(struct hadb_db *db, void (*on_stopped)(struct hadb_db *db, void *arg),
                    void *arg);          /* loop */
 void hadb__db_free(struct hadb_db *db); /* any thread, once stopped */
 /* One event, at once or behind the step that is being made. False (and lost) when memory ran out. */
 bool hadb__db_event(struct hadb_db *db, const struct hadb_event *ev, struct hadb_req *read);
 void hadb__db_event_answer(struct hadb_db *db, struct hadb_db_event *event); /* never lost */
-void hadb__db_local_failed(struct hadb_db *db, const struct hadb_error *err);
 bool hadb__db_ready(const struct hadb_db *db);
 void hadb__db_info(struct hadb_db *db, struct hadb_db_info *out);
 void hadb__db_check_stopped(struct hadb_db *db);
+
+/* opening.c; loop */
+void hadb__opening_step(struct hadb_db *db);
+
+/* db_halt.c: why a database does not go on here; loop */
+void hadb__db_local_failed(struct hadb_db *db, const struct hadb_error *err);
+void hadb__db_unusable(struct hadb_db *db, enum hadb_result result, const struct hadb_error *err);
+/* It halted: makes what people are told out of the reason and the trouble. */
+void hadb__db_explain(struct hadb_db *db, enum hadb_halt halt);
+const char *hadb__db_why(const struct hadb_db *db); /* "" = it goes on */
+/* Answers a request that this database cannot serve here. */
+void hadb__db_refuse(struct hadb_db *db, struct hadb_req *req);
 
 /* db_box.c: engine, replicator and executor as one; blocks; any thread */
 int hadb__box_open(const struct hadb_db *db, const char *path, struct hadb_box **out,

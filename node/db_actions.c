@@ -129,6 +129,21 @@ static void manifest_read(struct hadb_db_job *job)
     }
 }
 
+/* If the machine halts, at once or after a look at the manifest, this is why. An entry that is fine ends it. */
+static void note_trouble(struct hadb_db_job *job)
+{
+    const struct hadb_event *ev = &job->answer.ev;
+    bool entry = job->act.type == HADB_ACT_GET || job->act.type == HADB_ACT_APPLY;
+    bool halts = ev->result == HADB_R_FAILED || ev->result == HADB_R_CORRUPT ||
+                 (ev->result == HADB_R_ABSENT && job->act.type == HADB_ACT_GET_MANIFEST);
+    if (halts && job->err.code != 0 && job->act.type != HADB_ACT_UPLOAD &&
+        job->act.type != HADB_ACT_VIEW) {
+        job->db->trouble = job->err;
+    } else if (entry && ev->result == HADB_R_OK) {
+        job->db->trouble = (struct hadb_error){0};
+    }
+}
+
 /* What the loop has to note before the machine hears of it. */
 static void note_result(struct hadb_db_job *job)
 {
@@ -170,6 +185,7 @@ static void note_result(struct hadb_db_job *job)
     default:
         break;
     }
+    note_trouble(job);
     if (ev->result == HADB_R_FAILED && job->err.code != 0) {
         hadb_log(db->node->env, HADB_LOG_ERROR, "node", db->name, "%s", job->err.message);
     }

@@ -53,7 +53,7 @@ static void submit(struct hadb_req *req)
         return;
     }
     if (!db->box) {
-        hadb__req_fail(req, HADB_EUNAVAIL, "this node has no usable copy of the database");
+        hadb__db_refuse(db, req);
         return;
     }
     req->box = hadb__job_begins(db);
@@ -101,12 +101,16 @@ static int check_cover(struct hadb_req *req)
             return 1;
         }
         if (db->core.role == HADB_CORE_HALTED) {
-            hadb__req_fail(req, HADB_EUNAVAIL, hadb_core_halt_name((enum hadb_halt)db->core.halt));
+            hadb__db_refuse(db, req);
             return 1;
         }
         return 0;
     }
     int r = covers(db, &req->bookmark);
+    if (r == 0 && db->core.role == HADB_CORE_HALTED) {
+        hadb__db_refuse(db, req);
+        return 1;
+    }
     if (r == 0) {
         return 0;
     }
@@ -133,7 +137,7 @@ static void later(struct hadb_req *req)
 {
     struct hadb_db *db = req->db;
     if (db->core.role == HADB_CORE_HALTED || db->state != HADB_DB_OPEN) {
-        hadb__req_fail(req, HADB_EUNAVAIL, "the database has stopped on this node");
+        hadb__db_refuse(db, req);
         return;
     }
     hadb__reqs_add(&db->waiting, req);

@@ -35,15 +35,18 @@ static void tell(struct hadb_db *db, enum hadb_event_kind kind, enum hadb_role r
 void hadb__db_role(struct hadb_db *db, const struct hadb_action *act)
 {
     struct hadb_node *node = db->node;
-    char text[160];
+    char text[sizeof db->why.message + 64];
     bool halted = act->role == HADB_CORE_HALTED;
+    if (halted) {
+        hadb__db_explain(db, act->halt);
+    }
     snprintf(text, sizeof text, "role %s term %" PRIu64 "%s%s", hadb_core_role_name(act->role),
-             act->term, halted ? ": " : "", halted ? hadb_core_halt_name(act->halt) : "");
+             act->term, halted ? ": " : "", hadb__db_why(db));
     int before = __atomic_load_n(&db->role, __ATOMIC_RELAXED);
     bool led = before == HADB_ROLE_LEADER || before == HADB_ROLE_DRAINING;
     bool bad = halted && act->halt != HADB_HALT_STOPPED;
     hadb_log(node->env, bad ? HADB_LOG_ERROR : HADB_LOG_INFO, "role", db->name, "%s", text);
-    __atomic_store_n(&db->role, (int)act->role, __ATOMIC_RELAXED);
+    __atomic_store_n(&db->role, (int)act->role, __ATOMIC_RELEASE); /* behind it: the uuid */
     if (act->role == HADB_CORE_OWNER) {
         HADB_COUNT(&node->counters, elections_won);
     } else if (act->role == HADB_CORE_FENCED) {
@@ -61,6 +64,7 @@ void hadb__db_role(struct hadb_db *db, const struct hadb_action *act)
         tell(db, HADB_EVENT_FENCED, HADB_ROLE_FENCED, act->term, text);
     }
     if (halted) {
+        hadb__writes_reroute(db);
         tell(db, HADB_EVENT_HALTED, HADB_ROLE_HALTED, act->term, text);
     }
     hadb__covers_check(db);

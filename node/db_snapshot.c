@@ -59,6 +59,9 @@ void hadb__job_get_manifest(void *arg)
     struct hadb_event *ev = &job->answer.ev;
     int r = manifest_get(job->db, &job->manifest, &job->tag, &job->err);
     if (r == HADB_ABSENT) {
+        char key[HADB_OBJECT_KEY_BYTES];
+        hadb_key_manifest(&job->db->uuid, key);
+        hadb_fail(&job->err, HADB_ECORRUPT, "storage object %s is missing", key);
         ev->result = HADB_R_ABSENT;
     } else if (r < 0) {
         ev->result = is_corrupt(r) ? HADB_R_CORRUPT : HADB_R_UNKNOWN;

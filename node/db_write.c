@@ -60,6 +60,8 @@ void hadb__write_route(struct hadb_req *req)
         hadb__req_fail(req, HADB_EUNAVAIL, "this node does not lead the database");
     } else if (!req->forwarded && db->peer && db->peer->address[0] && req->attempts == 0) {
         hadb__forward(req);
+    } else if (db->core.role == HADB_CORE_HALTED) {
+        hadb__db_refuse(db, req);
     } else {
         wait_for_leader(req);
         if (req->forwarded) { /* the sender knows of a term that this node has not read yet */

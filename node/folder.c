@@ -14,7 +14,11 @@
 #include "base/hash.h"
 #include "base/id.h"
 
+#include <stdio.h>
+#include <stdlib.h>
+
 #define NODE_ID_BYTES_MAX 64u
+#define LABEL_BYTES_MAX (2 * HADB_NAME_BYTES_MAX + 3) /* NAME=ENGINE, line feed, NUL */
 
 static int read_or_make_id(struct hadb_folder *folder, struct hadb_error *err)
 {
@@ -170,19 +174,129 @@ static int db_paths(const struct hadb_folder *folder, const struct hadb_id *uuid
 }
 
 int hadb_folder_db(const struct hadb_folder *folder, const struct hadb_id *uuid, const char *name,
-                   struct hadb_db_paths *out, struct hadb_error *err)
+                   const char *engine, struct hadb_db_paths *out, struct hadb_error *err)
 {
-    char label[HADB_PATH_BYTES_MAX];
+    char label[HADB_PATH_BYTES_MAX], line[LABEL_BYTES_MAX];
+    int len = snprintf(line, sizeof line, "%s=%s\n", name, engine);
+    HADB_ASSERT(len > 0 && (size_t)len < sizeof line);
     struct hadb_db_paths paths = {0};
     const struct hadb_fs *fs = &folder->env->fs;
     int r = db_paths(folder, uuid, &paths, err);
     r = r < 0 ? r : db_folders(fs, &paths, err);
     r = r < 0 ? r : hadb_path_join(label, paths.dir, "name", err);
-    r = r < 0 ? r : hadb_fs_replace_file(fs, label, hadb_slice_str(name), err);
+    r = r < 0 ? r : hadb_fs_replace_file(fs, label, hadb_slice(line, (size_t)len), err);
     if (r < 0) {
         hadb_db_paths_deinit(&paths);
         return r;
     }
     *out = paths;
     return 0;
+}
+
+/* ---- what is here already ---- */
+
+struct indexing {
+    const struct hadb_folder *folder;
+    const char *dir;
+    struct hadb_folder_known *known;
+    size_t cap;
+    struct hadb_error *err;
+};
+
+/* 0, or HADB_ABSENT when the file says nothing that can be used. */
+static int read_label(const struct hadb_fs *fs, const char *dir, struct hadb_folder_db *out)
+{
+    char path[HADB_PATH_BYTES_MAX];
+    struct hadb_buf text HADB_CLEANUP(hadb_buf_deinit) = {0};
+    int r = hadb_path_join(path, dir, "name", NULL);
+    r = r < 0 ? r : hadb_fs_read_file(fs, path, LABEL_BYTES_MAX, &text, NULL);
+    const char *line = r == 0 ? hadb_buf_cstr(&text) : NULL;
+    const char *equals = line ? strchr(line, '=') : NULL;
+    if (!equals || equals - line > HADB_NAME_BYTES_MAX) {
+        return HADB_ABSENT;
+    }
+    snprintf(out->name, sizeof out->name, "%.*s", (int)(equals - line), line);
+    size_t len = strcspn(equals + 1, "\n");
+    if (len > HADB_NAME_BYTES_MAX) {
+        return HADB_ABSENT;
+    }
+    snprintf(out->engine, sizeof out->engine, "%.*s", (int)len, equals + 1);
+    return hadb_name_valid(out->name) && hadb_name_valid(out->engine) ? 0 : HADB_ABSENT;
+}
+
+static int index_one(void *arg, const char *name, bool is_dir)
+{
+    struct indexing *in = arg;
+    struct hadb_folder_known *known = in->known;
+    struct hadb_folder_db item = {0};
+    char dir[HADB_PATH_BYTES_MAX];
+    if (!is_dir || !hadb_id_parse(name, &item.uuid) ||
+        hadb_path_join(dir, in->dir, name, NULL) < 0 ||
+        read_label(&in->folder->env->fs, dir, &item) != 0) {
+        return 0;
+    }
+    if (known->len == in->cap) {
+        size_t cap = HADB_MAX(16u, in->cap * 2);
+        struct hadb_folder_db *items = hadb_realloc(known->items, cap * sizeof *items);
+        if (!items) {
+            return hadb_fail_nomem(in->err);
+        }
+        known->items = items;
+        in->cap = cap;
+    }
+    known->items[known->len++] = item;
+    return 0;
+}
+
+static int by_name(const void *a, const void *b)
+{
+    const struct hadb_folder_db *x = a, *y = b;
+    return strcmp(x->name, y->name);
+}
+
+int hadb_folder_index(const struct hadb_folder *folder, struct hadb_folder_known *out,
+                      struct hadb_error *err)
+{
+    char dir[HADB_PATH_BYTES_MAX];
+    struct hadb_folder_known known = {0};
+    struct indexing in = {.folder = folder, .dir = dir, .known = &known, .err = err};
+    int r = hadb_path_join(dir, folder->path, "db", err);
+    r = r < 0 ? r : hadb_fs_list(&folder->env->fs, dir, index_one, &in, err);
+    if (r < 0) {
+        hadb_folder_known_deinit(&known);
+        return r;
+    }
+    if (known.len > 0) {
+        qsort(known.items, known.len, sizeof *known.items, by_name);
+    }
+    *out = known;
+    return 0;
+}
+
+void hadb_folder_known_deinit(struct hadb_folder_known *known)
+{
+    hadb_free(known->items);
+    *known = (struct hadb_folder_known){0};
+}
+
+const struct hadb_folder_db *hadb_folder_known_find(const struct hadb_folder_known *known,
+                                                    const char *name, const char *engine)
+{
+    const struct hadb_folder_db *found = NULL;
+    size_t lo = 0, hi = known->len;
+    while (lo < hi) { /* the first that is not below @name */
+        size_t mid = lo + (hi - lo) / 2;
+        if (strcmp(known->items[mid].name, name) < 0) {
+            lo = mid + 1;
+        } else {
+            hi = mid;
+        }
+    }
+    for (; lo < known->len && strcmp(known->items[lo].name, name) == 0; lo++) {
+        if (found) {
+            return NULL; /* the name moved on once: only storage knows where to */
+        }
+        found = &known->items[lo];
+    }
+    return found && strcmp(found->engine, engine) == 0 ? found : NULL;
 }

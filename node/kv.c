@@ -96,6 +96,10 @@ static int read_options(const struct hadb_db *db, const struct hadb_kv_options *
         if (!hadb_bookmark_parse(options->bookmark, &uuid, &req->bookmark)) {
             return hadb_fail(err, HADB_EINVAL, "malformed bookmark");
         }
+        if (__atomic_load_n(&db->role, __ATOMIC_ACQUIRE) == HADB_ROLE_OPENING) {
+            return hadb_fail(err, HADB_EUNAVAIL,
+                             "database %s is opening: storage has not named it yet", db->name);
+        }
         if (!hadb_id_eq(&uuid, &db->uuid)) {
             return hadb_fail(err, HADB_EFORKED, "the bookmark is of another database");
         }

@@ -201,6 +201,9 @@ int hadb_db_handoff(struct hadb_db *db, const char *to, uint32_t deadline_ms,
 
 const char *hadb_role_name(enum hadb_role role)
 {
+    if (role == HADB_ROLE_OPENING) {
+        return "opening";
+    }
     return (unsigned)role <= HADB_ROLE_HALTED ? hadb_core_role_name((enum hadb_core_role)role)
                                               : "unknown";
 }

@@ -11,18 +11,21 @@
 #include "base/error.h"
 #include "base/hash.h"
 #include "base/id.h"
+#include "base/url.h"
 #include "hadb/node.h"
 #include "node/db.h"
 #include "node/http_client.h"
 #include "node/http_server.h"
 #include "node/net.h"
 #include "node/peers.h"
+#include "node/probe.h"
 #include "node/stream.h"
 #include "storage/counters.h"
 
 #define HADB_STORE_READ_MS 5000u    /* deadline of one read from storage */
 #define HADB_STORE_WRITE_MS 15000u  /* … of one create or replace */
 #define HADB_STORE_BULK_MS 3600000u /* … of a whole snapshot, up or down */
+#define HADB_STOP_MS 5000u /* for calls that do not come back, beyond the caller's deadline */
 #define HADB_DB_HASH_LEN 1024u
 
 /* Counts things that end on the loop, for a thread that waits. */
@@ -39,12 +42,13 @@ struct hadb_node {
     char address[HADB_ADDRESS_BYTES_MAX + 1]; /* "" = no server */
     struct hadb_owner self;
     struct hadb_folder folder;
+    struct hadb_folder_known known; /* databases that were here when the node was opened */
     char *token;
     uint32_t window;
     uint32_t ttl_ms;
     bool never_lead;
-    bool may_lead;       /* the storage passed its probe */
-    char store_url[256]; /* for messages */
+    char store_url[HADB_URL_SHOWN_BYTES]; /* for messages */
+    char store_scheme[32];                /* names the kept result of the probe */
     hadb_event_fn on_event;
     void *event_arg;
     struct hadb_storage storage;
@@ -57,6 +61,7 @@ struct hadb_node {
     struct hadb_storage_counters storage_counters; /* atomic */
     struct hadb_node_counters counters;            /* atomic */
     int closing;                                   /* atomic: refuse new requests */
+    int store_silent;                              /* atomic: it did not answer when asked last */
     struct hadb_countdown stopping;                /* databases that have not stopped yet */
 
     /* loop */
@@ -69,24 +74,27 @@ struct hadb_node {
     uint64_t requests_bytes;
     struct hadb_peers peers;
     struct hadb_streams streams;
+    struct hadb_prober probe;
 };
 
 /* node.c */
 struct hadb_db *hadb__node_find_db(struct hadb_node *node, const char *name);
 struct hadb_db *hadb__node_find_uuid(struct hadb_node *node, const struct hadb_id *uuid);
 int hadb__node_add_db(struct hadb_node *node, struct hadb_db *db, struct hadb_error *err);
+void hadb__node_add_uuid(struct hadb_node *node, struct hadb_db *db); /* once its uuid is known */
 void hadb__node_remove_db(struct hadb_node *node, struct hadb_db *db);
 /* Any thread: copies the event and runs the application's callback later. */
 void hadb__node_tell(struct hadb_node *node, const struct hadb_node_event *event);
 
-/* catalog.c: names, genesis, probe; blocks; any thread */
-struct hadb_catalog_entry {
-    struct hadb_id uuid;
-    struct hadb_meta meta;
-};
+/* node_close.c; any thread but the loop */
+void hadb__countdown_init(struct hadb_countdown *c);
+void hadb__countdown_deinit(struct hadb_countdown *c);
+void hadb__node_free(struct hadb_node *node, uint64_t deadline_ms);
+
+/* catalog.c: the uuid of a name, made if need be; blocks; any thread. A retryable failure: no answer. */
 int hadb__catalog_open(struct hadb_node *node, const char *name, const char *engine,
-                       struct hadb_catalog_entry *out, struct hadb_error *err);
-int hadb__catalog_probe(struct hadb_node *node, bool *may_lead, struct hadb_error *err);
+                       const struct hadb_cancel *cancel, struct hadb_id *uuid,
+                       struct hadb_error *err);
 
 /* status.c */
 int hadb__status_json(struct hadb_node *node, struct hadb_buf *out);

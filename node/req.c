@@ -172,8 +172,10 @@ void hadb__req_start(struct hadb_req *req)
     struct hadb_error err;
     if (hadb_timer_init(&req->timer, node->loop, on_deadline, req, &err) < 0) {
         hadb__req_finish(req, HADB_EUNAVAIL, &err);
-    } else if (db->state != HADB_DB_OPEN) {
+    } else if (db->state > HADB_DB_OPEN) {
         hadb__req_fail(req, HADB_EUNAVAIL, "the database is closing");
+    } else if (db->state == HADB_DB_OPENING && req->kind != HADB_REQ_READY) {
+        hadb__db_refuse(db, req);
     } else if (node->requests_len > HADB_REQUESTS_MAX ||
                node->requests_bytes > HADB_REQUESTS_BYTES_MAX) {
         hadb__req_fail(req, HADB_EUNAVAIL, "too many requests under way on this node");

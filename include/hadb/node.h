@@ -41,6 +41,7 @@ enum hadb_role {
     HADB_ROLE_DRAINING, /* leader that is handing over */
     HADB_ROLE_FENCED,   /* another node ended this one's term; it will follow again by itself */
     HADB_ROLE_HALTED,   /* cannot go on; the event and the status say why */
+    HADB_ROLE_OPENING, /* new to this node, and storage does not answer: asked again until it does */
 };
 
 enum hadb_event_kind {
@@ -80,6 +81,7 @@ struct hadb_node_options {
     uint32_t worker_threads; /* for blocking calls; 0 = 4; at most 8 */
     uint32_t window;         /* log slots in flight per database; 0 = 2; at most 8 */
     bool never_lead;         /* follow only */
+    uint32_t probe_every_ms; /* a leader runs the conformance probe again after this; 0 = 24 h */
     hadb_event_fn on_event;  /* may be NULL */
     void *event_arg;
     const struct hadb_env *env; /* kept until close; NULL = hadb_env_host() */
@@ -117,13 +119,14 @@ struct hadb_db_info {
     uint64_t slot;               /* last log slot that is covered */
     struct hadb_hash chain_hash; /* of the last log entry that counts here */
     bool ready;                  /* caught up with the head that was seen last */
-    char reason[160];            /* HALTED: why; "" otherwise */
+    char reason[240];            /* HALTED, OPENING: why, and what to do about it; "" otherwise */
 };
 
 /**
  * Open a node: take the data folder, find out whether the storage keeps its promises (a storage
  * that fails the conformance probe can be followed, never led from), start to listen and to renew
- * the lease record. Databases are opened separately.
+ * the lease record. Databases are opened separately. A storage that does not answer is no failure: the
+ * node serves what it has, is not ready, and asks again by itself.
  *
  * @options   copied
  * @out       written only when 0 is returned
@@ -178,15 +181,28 @@ HADB_API int hadb_node_metrics(struct hadb_node *node, struct hadb_buf *out,
                                struct hadb_error *err);
 
 /**
+ * Would hadb_db_open() take this name and these options? For a program that checks all it was told before it opens
+ * anything. NULL options are the defaults.
+ *
+ * Returns    0
+ * Errors     HADB_EINVAL (name, acknowledgement mode), HADB_ENOTSUP (engine)
+ * Threads    any thread
+ */
+HADB_API int hadb_db_check(const char *name, const struct hadb_db_options *options,
+                           struct hadb_error *err);
+
+/**
  * Open a database on a node. A name that the storage does not know yet is created; whoever comes
  * first decides, all others follow. An empty or outdated copy is brought up to date in the
- * background.
+ * background. While storage does not answer, a database that was on this node before starts with its
+ * copy, and any other waits (HADB_ROLE_OPENING). Damage to its copy or to its objects in storage halts this
+ * database (HADB_ROLE_HALTED, with the reason in hadb_db_info()), not the node.
  *
  * @name      [A-Za-z0-9._-], 1 to 64
  * @options   copied; NULL = defaults
  * Returns    0
- * Errors     HADB_EINVAL, HADB_ENOTSUP (engine), HADB_EBUSY (open already), HADB_EIO, HADB_EAUTH,
- *            HADB_ECORRUPT (names file or object), HADB_EUNAVAIL (storage does not answer), HADB_ENOMEM
+ * Errors     HADB_EINVAL, HADB_ENOTSUP (engine), HADB_EBUSY (open already), HADB_ENODB (does not exist, and
+ *            this node never leads), HADB_EIO, HADB_EAUTH, HADB_EUNAVAIL (the node is closing), HADB_ENOMEM
  * Threads    any thread but a callback; may block
  */
 HADB_API int hadb_db_open(struct hadb_node *node, const char *name,

@@ -13,6 +13,7 @@ import unittest
 from e2e import Client, Cluster, HADB, Node, main, wait_for
 
 FAILED, USAGE, UNAVAILABLE, CORRUPT, AUTH = 1, 2, 5, 7, 8
+NOBODY = 65534
 
 
 class FolderTest(unittest.TestCase):
@@ -20,16 +21,20 @@ class FolderTest(unittest.TestCase):
         self.folder = tempfile.mkdtemp(prefix="hadb-bad-")
         self.addCleanup(shutil.rmtree, self.folder, True)
 
-    def hadb(self, *args, codes, names=(), env=None, seconds=30):
+    def hadb(self, *args, codes, names=(), env=None, seconds=30, unprivileged=False):
         """The program ends by itself with one of these codes and one error that names the thing."""
+        become = {}
+        if unprivileged and os.geteuid() == 0:
+            become = {"user": NOBODY, "group": NOBODY, "extra_groups": []}
         done = subprocess.run([HADB, *args], capture_output=True, stdin=subprocess.DEVNULL, timeout=seconds,
-                              env={**os.environ, **(env or {})}, check=False)
+                              env={**os.environ, **(env or {})}, check=False, **become)
         words = done.stderr.decode(errors="replace")
         self.assertIn(done.returncode, codes if isinstance(codes, tuple) else (codes,), (args, words))
         errors = [line for line in words.splitlines() if line.startswith("hadb: ")]
         self.assertEqual(len(errors), 1, words)
         for name in names:
             self.assertIn(name, errors[0])
+            self.assertFalse(name.endswith("/manifest") and errors[0].count(name) > 1, errors[0])
         self.assertEqual(done.stdout, b"")
         return errors[0]
 
@@ -67,10 +72,25 @@ class Options(FolderTest):
     def test_wrong_database_options_are_named(self):
         for db in ("app", "app=", "=kv", "a/b=kv", "app=oracle", "app=kv,fast", "app=kv,ack=never",
                    "app=kv,sync-ms=0", "app=kv,clone_guard=maybe", "app=kv,clone_guard", "app=kv,snapshot-slots=x"):
-            self.node(db=db, codes=(FAILED, USAGE))
+            self.node(db=db, codes=USAGE)
 
     def test_the_same_database_twice_is_refused(self):
-        self.node(more=("--db", "app=kv"), codes=(FAILED, UNAVAILABLE), names=["app"])
+        self.node(more=("--db", "app=memory"), codes=USAGE, names=["app"])
+        self.assertEqual(os.listdir(self.folder), [])
+
+    def test_all_databases_are_checked_before_anything_is_made(self):
+        for db in ("other=oracle", "other=kv,ack=never", "other=kv,fast", "a/b=kv", "other"):
+            self.node(more=("--db", db), codes=USAGE, names=[db])
+            self.assertEqual(os.listdir(self.folder), [])
+
+    def test_secrets_in_urls_are_not_shown(self):
+        for url in ("s3://AKIAX:hunter2@bucket/dir", "s4://u:hunter2@h/?secret_access_key=hunter2&region=eu",
+                    "file://u:hunter2@h/dir", f"file://{self.folder}/s?token=hunter2", "s3://b?password=hunter2#",
+                    "http//u:hunter2@h"):
+            for error in (self.node(store=url, codes=(FAILED, USAGE)), self.node(lease=url, codes=(FAILED, USAGE)),
+                          self.hadb("verify", "--store", url, "--db", "app", codes=(FAILED, USAGE))):
+                self.assertNotIn("hunter2", error)
+                self.assertIn(url.split("hunter2")[0].split("AKIA")[0].split("u:")[0], error)
 
     def test_beyond_loopback_a_token_is_required(self):
         error = self.node(listen="0.0.0.0:0", more=("--advertise", "127.0.0.1:1"), codes=(AUTH, FAILED))
@@ -92,14 +112,47 @@ class Folders(FolderTest):
         self.node(data=f"{file}/data", codes=(FAILED, AUTH), names=[file])
         self.node(store=f"file://{file}/store", codes=(FAILED, AUTH), names=[file])
         self.node(lease=f"file://{file}/lease", codes=(FAILED, AUTH), names=[file])
-        self.node(data="/proc/hadb", codes=(FAILED, AUTH), names=["/proc/hadb"])
+        for option in ("data", "store", "lease"):
+            self.node(**{option: ("" if option == "data" else "file://") + "/proc/hadb"}, codes=(FAILED, AUTH),
+                      names=["/proc/hadb"])
+            self.node(**{option: ("" if option == "data" else "file://") + file}, codes=(FAILED, AUTH), names=[file])
 
-    @unittest.skipIf(os.geteuid() == 0, "root reads everything")
-    def test_unreadable_folders_are_named(self):
-        locked = os.path.join(self.folder, "locked")
-        os.mkdir(locked, 0)
-        self.addCleanup(os.chmod, locked, 0o700)
-        self.node(data=f"{locked}/data", codes=(FAILED, AUTH), names=[locked])
+    def test_folders_without_rights_are_named(self):
+        """As a user who owns nothing but the folders that are made for him."""
+        os.chmod(self.folder, 0o755)
+        for name, mode in (("locked", 0), ("read-only", 0o555)):
+            bad = os.path.join(self.folder, name)
+            os.mkdir(bad)
+            os.chmod(bad, mode)
+            self.addCleanup(os.chmod, bad, 0o700)
+            for option in ("data", "store", "lease"):
+                own = tempfile.mkdtemp(prefix="hadb-bad-")
+                self.addCleanup(shutil.rmtree, own, True)
+                if os.geteuid() == 0:
+                    os.chown(own, NOBODY, NOBODY)
+                options = {"data": f"{own}/data", "store": f"file://{own}/store", "lease": f"file://{own}/lease"}
+                options[option] = options[option].replace(own, bad)
+                error = self.node(codes=AUTH, names=[bad], unprivileged=True, **options)
+                self.assertIn("Permission denied", error)
+
+    def test_a_store_that_became_read_only_is_refused_at_start(self):
+        with Cluster(HADB, ("n1",)) as cluster:
+            cluster.leader()
+            self.assertEqual(cluster.nodes[0].stop()[0], 0)
+            store = f"{cluster.folder}/store"
+            os.chmod(cluster.folder, 0o755)
+            own = tempfile.mkdtemp(prefix="hadb-bad-")
+            self.addCleanup(shutil.rmtree, own, True)
+            for path, folders, files in os.walk(store):
+                os.chmod(path, 0o555)
+                for file in files:
+                    os.chmod(os.path.join(path, file), 0o444)
+            if os.geteuid() == 0:
+                os.chown(own, NOBODY, NOBODY)
+            self.node(name="n2", data=f"{own}/data", store=f"file://{store}", lease=f"file://{own}/lease",
+                      codes=AUTH, names=[store], unprivileged=True)
+            for path, _, _ in os.walk(store):
+                os.chmod(path, 0o755)
 
     def test_a_second_process_on_a_data_folder_is_refused(self):
         with Cluster(HADB, ("n1",)) as cluster:
@@ -166,19 +219,27 @@ class LocalDamage(unittest.TestCase):
         return {item["key"]: item["value"].encode() for item in reply.json()["items"]}
 
     def restart_with(self, damage):
-        """Damages the follower's files while it is down. It must come back whole, or end with an error that names a file, and
-        then come back once that file's database folder is removed, as the message says."""
+        """Damages the follower's files while it is down. It must come back whole, or halt the database with a reason that names
+        the file and what to do, and then come back once that is done. Returns whether it halted."""
         node = self.follower()
         node.kill()
         path = damage(node)
-        try:
-            node.start()
-        except Exception:
-            words = node.last_words()
-            self.assertIn("hadb: ", words)
-            self.assertIn(os.path.dirname(path), words)
-            self.assertEqual(node.process.returncode, CORRUPT, words)
-            shutil.rmtree(glob.glob(f"{node.data}/db/*")[0])
+        node.start()
+        view = wait_for("whole or halted", 20, lambda: (view := node.status("app")) and
+                        (view["role"] == "halted" or self.cluster.settled()) and view)
+        halted = view["role"] == "halted"
+        if halted:
+            folder = glob.glob(f"{node.data}/db/*")[0]
+            self.assertIn(os.path.dirname(path), view["reason"])
+            self.assertIn(f"move db/{os.path.basename(folder)} away and start again", view["reason"])
+            for url in ("/readyz", "/healthz"):
+                reply = Client(node.address).once("GET", url)
+                self.assertEqual((reply.status, "app" in reply.json()["message"]), (503, True), reply)
+            for level in ("any", "linearizable"):
+                reply = node.client.kv("GET", "app", "key/000", read=level)
+                self.assertEqual((reply.status, reply.json()["message"]), (503, view["reason"]), reply)
+            self.assertEqual(node.stop()[0], 0)
+            os.rename(folder, f"{self.cluster.folder}/away")
             node.start()
         wait_for("the repaired follower", 20, lambda: self.cluster.settled() and self.cluster.agree())
         self.assertEqual(self.content(node), self.expected)
@@ -187,6 +248,7 @@ class LocalDamage(unittest.TestCase):
         leader.kill()
         self.cluster.new_leader(leader)
         self.assertEqual(self.content(node), self.expected)
+        return halted
 
     def test_a_torn_end_of_the_newest_segment(self):
         def damage(node):
@@ -214,7 +276,14 @@ class LocalDamage(unittest.TestCase):
             path = self.segments(node)[0]
             flip(path, 3)
             return path
-        self.restart_with(damage)
+        self.assertTrue(self.restart_with(damage))
+
+    def test_a_damaged_table_of_terms(self):
+        def damage(node):
+            path = glob.glob(f"{node.data}/db/*/terms")[0]
+            flip(path, -2)
+            return path
+        self.assertTrue(self.restart_with(damage))
 
     def test_garbage_behind_the_newest_segment(self):
         def damage(node):
@@ -278,7 +347,8 @@ class StorageDamage(FolderTest):
         self.addCleanup(node.kill)
         node.start()
         view = wait_for("the node halts", 20, lambda: (view := node.status("app")) and view["role"] == "halted" and view)
-        self.assertTrue(view.get("reason"), view)
+        self.assertIn(name, view["reason"])
+        self.assertIn("put the object back", view["reason"])
         self.assertEqual(Client(node.address).once("GET", "/readyz").status, 503)
         self.assertEqual(Client(node.address).once("GET", "/healthz").status, 503)
         reply = node.client.kv("GET", "app", "k00", read="linearizable", deadline_ms=500)

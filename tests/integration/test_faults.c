@@ -312,26 +312,6 @@ static void a_store_that_breaks_its_promise__is_never_led_from(void **state)
     assert_int_equal(tc_metric(&tc, 0, "elections_won"), 0);
 }
 
-static void a_store_that_is_down_at_the_start__is_named(void **state)
-{
-    (void)state;
-    struct hadb_node_options options = HADB_NODE_OPTIONS_INIT;
-    struct hadb_storage storage;
-    struct hadb_error err = {0};
-    char dir[HADB_PATH_BYTES_MAX + 16];
-    flaky_open(&flaky[0], tc.store, &storage);
-    flaky_set(&flaky[0].down, 1);
-    snprintf(dir, sizeof dir, "%s/n0", tc.dir);
-    options.name = "n0";
-    options.data_dir = dir;
-    options.storage = &storage;
-    options.lease_url = tc.lease;
-    options.listen = "127.0.0.1:0";
-    assert_true(hadb_node_open(&options, &tc.nodes[0].node, &err) < 0);
-    assert_non_null(strstr(err.message, "storage flaky"));
-    hadb_storage_close(&storage); /* nothing, or what was not taken over */
-}
-
 /* ---- local disks ---- */
 
 static struct test_faultfs faultfs;
@@ -414,7 +394,6 @@ int main(void)
         T(a_corrupt_log_entry__halts_the_follower_and_says_so),
         T(a_manifest_write_without_an_answer__is_looked_up),
         T(a_store_that_breaks_its_promise__is_never_led_from),
-        T(a_store_that_is_down_at_the_start__is_named),
         T(a_disk_that_fails_on_the_leader__hands_the_database_to_others),
         T(events__tell_roles_in_order),
     };

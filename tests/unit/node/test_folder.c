@@ -16,6 +16,8 @@
 #include "node/folder.h"
 #include "tests/support/support.h"
 
+#include <stdio.h>
+
 static char dir[HADB_PATH_BYTES_MAX];
 
 static int setup(void **state)
@@ -107,17 +109,61 @@ static void a_database__has_its_folders_and_an_empty_tmp(void **state)
     char left[HADB_PATH_BYTES_MAX], kept[HADB_PATH_BYTES_MAX];
     struct hadb_buf bytes = {0};
     assert_int_equal(hadb_folder_open(hadb_env_host(), dir, &folder, NULL), 0);
-    assert_int_equal(hadb_folder_db(&folder, &uuid, "orders", &paths, NULL), 0);
+    assert_int_equal(hadb_folder_db(&folder, &uuid, "orders", "kv", &paths, NULL), 0);
     assert_int_equal(hadb_path_join(left, paths.tmp, "half", NULL), 0);
     assert_int_equal(hadb_path_join(kept, paths.lost, "tail", NULL), 0);
     assert_int_equal(hadb_fs_replace_file(&fs, left, hadb_slice_str("x"), NULL), 0);
     assert_int_equal(hadb_fs_replace_file(&fs, kept, hadb_slice_str("x"), NULL), 0);
     hadb_db_paths_deinit(&paths);
-    assert_int_equal(hadb_folder_db(&folder, &uuid, "orders", &paths, NULL), 0);
+    assert_int_equal(hadb_folder_db(&folder, &uuid, "orders", "kv", &paths, NULL), 0);
     assert_int_equal(hadb_fs_read_file(&fs, left, 10, &bytes, NULL), HADB_ABSENT);
     assert_int_equal(hadb_fs_read_file(&fs, kept, 10, &bytes, NULL), 0);
     hadb_buf_deinit(&bytes);
     hadb_db_paths_deinit(&paths);
+    hadb_folder_close(&folder);
+}
+
+static void make_db(struct hadb_folder *folder, uint8_t id, const char *name, const char *engine)
+{
+    struct hadb_db_paths paths;
+    assert_int_equal(hadb_folder_db(folder, &(struct hadb_id){{id}}, name, engine, &paths, NULL),
+                     0);
+    hadb_db_paths_deinit(&paths);
+}
+
+/* What a start without storage goes by. */
+static void databases__are_found_by_name_and_engine(void **state)
+{
+    (void)state;
+    struct hadb_folder folder;
+    struct hadb_folder_known known;
+    char path[HADB_PATH_BYTES_MAX + 64];
+    struct hadb_fs fs = hadb_fs_host();
+    assert_int_equal(hadb_folder_open(hadb_env_host(), dir, &folder, NULL), 0);
+    make_db(&folder, 1, "orders", "kv");
+    make_db(&folder, 2, "users", "memory");
+    make_db(&folder, 3, "moved", "kv");
+    make_db(&folder, 4, "moved", "kv"); /* restored under its old name once */
+    make_db(&folder, 5, "garbage", "kv");
+    snprintf(path, sizeof path, "%s/db/05000000-0000-0000-0000-000000000000/name", dir);
+    assert_int_equal(hadb_fs_replace_file(&fs, path, hadb_slice_str("\001=\377\n"), NULL), 0);
+    snprintf(path, sizeof path, "%s/db/no-uuid", dir);
+    assert_int_equal(hadb_fs_mkdir_all(&fs, path, NULL), 0);
+
+    assert_int_equal(hadb_folder_index(&folder, &known, NULL), 0);
+    const struct hadb_folder_db *found = hadb_folder_known_find(&known, "orders", "kv");
+    assert_null(hadb_folder_known_find(&known, "garbage", "kv"));
+    assert_non_null(found);
+    assert_int_equal(found->uuid.b[0], 1);
+    found = hadb_folder_known_find(&known, "users", "memory");
+    assert_non_null(found);
+    assert_int_equal(found->uuid.b[0], 2);
+    assert_null(hadb_folder_known_find(&known, "users", "kv")); /* another engine */
+    assert_null(hadb_folder_known_find(&known, "moved", "kv")); /* which of the two? */
+    assert_null(hadb_folder_known_find(&known, "order", "kv"));
+    assert_null(hadb_folder_known_find(&known, "zebra", "kv"));
+    hadb_folder_known_deinit(&known);
+    hadb_folder_known_deinit(&known);
     hadb_folder_close(&folder);
 }
 
@@ -168,6 +214,7 @@ int main(void)
         T(a_damaged_id__is_named),
         T(an_address__is_written_as_one_line),
         T(a_database__has_its_folders_and_an_empty_tmp),
+        T(databases__are_found_by_name_and_engine),
         T(callbacks__run_in_order_on_their_thread_before_stop_returns),
     };
     return cmocka_run_group_tests_name("folder", tests, NULL, NULL);

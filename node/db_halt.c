@@ -1,0 +1,101 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Beside the eight hops: why a database does not go on at this node, and what a person can do about it.
+ *
+ * Thread: the loop. Invariant: one database halts alone; the text names the file or object and the next step.
+ * Happy path: trouble noted with the failed job -> the machine halts -> explained once -> status, 503, log.
+ */
+#include "changeset/keys.h"
+#include "node/node_private.h"
+
+#include <stdio.h>
+
+void hadb__db_local_failed(struct hadb_db *db, const struct hadb_error *err)
+{
+    hadb__db_unusable(db, HADB_R_FAILED, err);
+}
+
+void hadb__db_unusable(struct hadb_db *db, enum hadb_result result, const struct hadb_error *err)
+{
+    if (db->core.role == HADB_CORE_HALTED || db->state > HADB_DB_OPEN) {
+        return;
+    }
+    db->trouble = *err;
+    if (db->state == HADB_DB_OPENING) {
+        db->broken = result;
+        hadb__db_begin(db);
+        return;
+    }
+    hadb__db_event(db, &(struct hadb_event){.type = HADB_EV_LOCAL, .result = result}, NULL);
+}
+
+static void advice(const struct hadb_db *db, enum hadb_halt halt, char *out, size_t cap)
+{
+    char id[HADB_ID_TEXT_BYTES];
+    const char *text = "";
+    hadb_id_format(&db->uuid, id);
+    out[0] = '\0';
+    if (db->trouble.code == HADB_EINVAL) {
+        return; /* a mistake of the set-up: the text says what to do */
+    }
+    switch (halt) {
+    case HADB_HALT_NO_MANIFEST:
+        text = "check the store's address or put the object back, then start this node again";
+        break;
+    case HADB_HALT_CORRUPT:
+    case HADB_HALT_NO_SNAPSHOT:
+        text = "put the object back from a copy of the storage, then start this node again";
+        break;
+    case HADB_HALT_LOCAL:
+        if (db->trouble.code == HADB_ECORRUPT || db->trouble.code == HADB_EVERSION) {
+            snprintf(out, cap, "move db/%s away and start again: it is rebuilt from storage", id);
+            return;
+        }
+        text = db->trouble.code == HADB_ENOMEM
+                   ? "start this node again once there is memory"
+                   : "free space or repair the disk, then start this node again";
+        break;
+    case HADB_HALT_FORK:
+    case HADB_HALT_ROLLBACK:
+        snprintf(out, cap, "check the storage; if it is right, move db/%s away and start again",
+                 id);
+        return;
+    case HADB_HALT_NONE:
+    case HADB_HALT_RETIRED:
+    case HADB_HALT_STOPPED:
+        break;
+    }
+    snprintf(out, cap, "%s", text);
+}
+
+void hadb__db_explain(struct hadb_db *db, enum hadb_halt halt)
+{
+    char next[160];
+    const char *name = hadb_core_halt_name(halt);
+    if (halt == HADB_HALT_FORK && db->trouble.code == 0) {
+        char key[HADB_OBJECT_KEY_BYTES];
+        hadb_key_log(&db->uuid, db->core.view.term, db->core.view.slot + 1, key);
+        hadb_fail(&db->trouble, HADB_ECORRUPT, "%s does not follow what this node has", key);
+    }
+    db->why = db->trouble;
+    if (db->why.code == 0) {
+        hadb_fail(&db->why, HADB_EUNAVAIL, "%s", name);
+    } else {
+        hadb_wrap(&db->why, db->why.code, "%s", name);
+    }
+    advice(db, halt, next, sizeof next);
+    if (next[0]) {
+        hadb_advise(&db->why, db->why.code, next);
+    }
+}
+
+const char *hadb__db_why(const struct hadb_db *db)
+{
+    return db->why.message;
+}
+
+void hadb__db_refuse(struct hadb_db *db, struct hadb_req *req)
+{
+    hadb__req_fail(req, req->maybe_done ? HADB_EUNKNOWN : HADB_EUNAVAIL,
+                   db->why.message[0] ? db->why.message : "the database has stopped on this node");
+}
