@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The client half of the program: shared options, one HTTP request at a time (libcurl), error codes.
+ * The client half of the program: one HTTP request at a time (libcurl), and what its answer means as an exit code.
  * Failure: no connection means surely not done; silence after sending means unknown.
  */
 #include <curl/curl.h>
@@ -12,77 +12,14 @@
 
 #include "cli/cli.h"
 
-#define TOKEN_LINE_BYTES (HADB_TOKEN_BYTES_MAX + 2) /* with line feed and NUL */
 #define HEADER_LINE_BYTES (HADB_TOKEN_BYTES_MAX + 512)
 #define REPLY_BYTES_MAX (512u << 20)
 #define DEADLINE_GRACE_MS \
     2000L /* the node answers by itself at the deadline; wait a little longer */
 
-int cli_client_option(struct cli_client *client, const struct cli_command *command, int option,
-                      const char *value)
-{
-    const char **targets[] = {
-        [CLI_OPT_NODE - CLI_OPT_NODE] = &client->node,
-        [CLI_OPT_DB - CLI_OPT_NODE] = &client->database,
-        [CLI_OPT_READ - CLI_OPT_NODE] = &client->read,
-        [CLI_OPT_BOOKMARK - CLI_OPT_NODE] = &client->bookmark,
-        [CLI_OPT_ACK - CLI_OPT_NODE] = &client->ack,
-        [CLI_OPT_REQUEST_ID - CLI_OPT_NODE] = &client->request_id,
-        [CLI_OPT_DEADLINE - CLI_OPT_NODE] = &client->deadline_ms,
-    };
-    if (option == CLI_OPT_JSON) {
-        client->json = true;
-        return 0;
-    }
-    if (option == CLI_OPT_TOKEN_FILE) {
-        return setenv("HADB_TOKEN_FILE", value, 1) == 0 ? 0 : CLI_FAILED;
-    }
-    size_t index = (size_t)(option - CLI_OPT_NODE);
-    if (option < CLI_OPT_NODE || index >= sizeof targets / sizeof targets[0] ||
-        targets[index] == NULL) {
-        return cli_usage(command, NULL); /* getopt has said what is wrong */
-    }
-    *targets[index] = value;
-    return 0;
-}
-
-static int read_token(struct cli_client *client)
-{
-    const char *path = getenv("HADB_TOKEN_FILE");
-    if (path == NULL || path[0] == '\0') {
-        return 0;
-    }
-    FILE *in = fopen(path, "re");
-    if (in == NULL) {
-        return cli_fail(CLI_AUTH, "token file %s: %s", path, strerror(errno));
-    }
-    char text[TOKEN_LINE_BYTES];
-    size_t len = fread(text, 1, sizeof text - 1, in);
-    fclose(in);
-    text[len] = '\0';
-    text[strcspn(text, "\r\n")] = '\0';
-    if (text[0] == '\0') {
-        return cli_fail(CLI_AUTH, "token file %s is empty", path);
-    }
-    client->token = strdup(text);
-    return client->token ? 0 : cli_fail(CLI_FAILED, "out of memory");
-}
-
 int cli_client_open(struct cli_client *client, const struct cli_command *command, bool needs_db)
 {
-    if (client->node == NULL) {
-        client->node = getenv("HADB_NODE");
-    }
-    if (client->node == NULL || client->node[0] == '\0') {
-        client->node = "127.0.0.1:4280";
-    }
-    if (client->database == NULL) {
-        client->database = getenv("HADB_DB");
-    }
-    if (needs_db && (client->database == NULL || client->database[0] == '\0')) {
-        return cli_usage(command, "which database? give --db NAME (or HADB_DB)");
-    }
-    int r = read_token(client);
+    int r = cli_client_complete(client, command, needs_db);
     if (r != 0) {
         return r;
     }
@@ -96,11 +33,13 @@ void cli_client_close(struct cli_client *client)
     if (client->curl != NULL) {
         curl_easy_cleanup(client->curl);
     }
-    if (client->token != NULL) {
-        explicit_bzero(client->token, strlen(client->token));
-        free(client->token);
-    }
+    explicit_bzero(client->token, sizeof client->token);
     *client = (struct cli_client){0};
+}
+
+const char *cli_node_asked(const struct cli_client *client)
+{
+    return client->nodes[client->node_at];
 }
 
 static size_t take_body(char *data, size_t size, size_t len, void *arg)
@@ -154,32 +93,39 @@ static struct curl_slist *add_header(struct curl_slist *list, const char *name, 
 static struct curl_slist *headers_of(const struct cli_client *client)
 {
     struct curl_slist *list = curl_slist_append(NULL, "Expect:");
-    char bearer[TOKEN_LINE_BYTES + 8];
-    if (client->token != NULL) {
-        snprintf(bearer, sizeof bearer, "Bearer %s", client->token);
-        list = add_header(list, "Authorization", bearer);
+    char text[CLI_TOKEN_BYTES + 8];
+    if (client->token[0] != '\0') {
+        snprintf(text, sizeof text, "Bearer %s", client->token);
+        list = add_header(list, "Authorization", text);
+        explicit_bzero(text, sizeof text);
     }
     list = add_header(list, "Content-Type", "application/octet-stream");
     list = add_header(list, "Hadb-Read", client->read);
     list = add_header(list, "Hadb-Bookmark", client->bookmark);
     list = add_header(list, "Hadb-Ack", client->ack);
     list = add_header(list, "Hadb-Request-Id", client->request_id);
-    return add_header(list, "Hadb-Deadline-Ms", client->deadline_ms);
+    if (client->deadline_ms != 0) {
+        snprintf(text, sizeof text, "%llu", (unsigned long long)client->deadline_ms);
+        list = add_header(list, "Hadb-Deadline-Ms", text);
+    }
+    return list;
 }
 
-bool cli_request(struct cli_client *client, const char *method, const char *path, const void *body,
-                 size_t body_len, struct cli_reply *reply)
+/* Asks one node. */
+static bool request_one(struct cli_client *client, const char *method, const char *path,
+                        const void *body, size_t body_len, struct cli_reply *reply)
 {
-    char *url = malloc(strlen(client->node) + strlen(path) + 16);
+    const char *node = cli_node_asked(client);
+    char *url = malloc(strlen(node) + strlen(path) + 16);
+    cli_reply_deinit(reply);
     if (url == NULL) {
         snprintf(reply->error, sizeof reply->error, "out of memory");
         return false;
     }
-    cli_reply_deinit(reply);
-    sprintf(url, "http://%s%s", client->node, path);
+    sprintf(url, "http://%s%s", node, path);
     CURL *curl = client->curl;
     char detail[CURL_ERROR_SIZE] = "";
-    long deadline_ms = client->deadline_ms ? atol(client->deadline_ms) : HADB_DEADLINE_MS_DEFAULT;
+    long deadline_ms = client->deadline_ms ? (long)client->deadline_ms : HADB_DEADLINE_MS_DEFAULT;
     struct curl_slist *headers = headers_of(client);
     curl_easy_reset(curl);
     curl_easy_setopt(curl, CURLOPT_URL, url);
@@ -205,13 +151,27 @@ bool cli_request(struct cli_client *client, const char *method, const char *path
     if (code != CURLE_OK) {
         reply->maybe_done = code != CURLE_COULDNT_CONNECT && code != CURLE_COULDNT_RESOLVE_HOST &&
                             code != CURLE_URL_MALFORMAT;
-        snprintf(reply->error, sizeof reply->error, "%.100s: %.150s", client->node,
+        snprintf(reply->error, sizeof reply->error, "%.100s: %.150s", node,
                  detail[0] ? detail : curl_easy_strerror(code));
         reply->status = 0;
         return false;
     }
     curl_easy_getinfo(curl, CURLINFO_RESPONSE_CODE, &reply->status);
     return true;
+}
+
+bool cli_request(struct cli_client *client, const char *method, const char *path, const void *body,
+                 size_t body_len, struct cli_reply *reply)
+{
+    for (size_t asked = 0; asked < client->nodes_len; asked++) {
+        if (request_one(client, method, path, body, body_len, reply) || reply->maybe_done) {
+            return reply->status != 0;
+        }
+        if (asked + 1 < client->nodes_len) { /* nothing was sent: the next one may do it */
+            client->node_at = (client->node_at + 1) % client->nodes_len;
+        }
+    }
+    return false;
 }
 
 void cli_reply_deinit(struct cli_reply *reply)
@@ -225,6 +185,12 @@ static int exit_of(long status)
     switch (status) {
     case 200:
         return CLI_OK;
+    case 400: /* refused as written */
+    case 405:
+    case 413:
+    case 414:
+    case 431:
+        return CLI_USAGE;
     case 401:
         return CLI_AUTH;
     case 404:
@@ -242,24 +208,23 @@ static int exit_of(long status)
 
 int cli_reply_failed(const struct cli_client *client, const struct cli_reply *reply)
 {
+    char text[CLI_MESSAGE_BYTES];
+    const char *id = reply->request_id[0] ? reply->request_id : client->request_id;
     if (reply->status == 0) {
-        return cli_fail(reply->maybe_done ? CLI_UNKNOWN : CLI_UNAVAILABLE, "%s%s", reply->error,
-                        reply->maybe_done ? "; the outcome is unknown" : "");
+        bool unknown = reply->maybe_done;
+        snprintf(text, sizeof text, "%s%s%s", reply->error,
+                 client->nodes_len > 1 ? " (the last of several nodes)" : "",
+                 unknown ? "; the outcome is unknown" : "; is a node running there?");
+        return cli_fail_reply(unknown ? CLI_UNKNOWN : CLI_UNAVAILABLE, NULL, unknown ? id : NULL,
+                              text);
     }
     json_t *body = json_loadb((const char *)reply->body.data, reply->body.len, 0, NULL);
     const char *message = json_string_value(json_object_get(body, "message"));
-    const char *name = json_string_value(json_object_get(body, "error"));
     int r = exit_of(reply->status);
-    if (client->json) {
-        json_t *out = json_pack("{s:i, s:s, s:s}", "status", (int)reply->status, "error",
-                                name ? name : "", "message", message ? message : "");
-        cli_print_json(out);
-    }
-    cli_fail(r, "%s (HTTP %ld%s%s)", message ? message : "the node refused", reply->status,
-             name ? ", " : "", name ? name : "");
-    if (r == CLI_UNKNOWN && reply->request_id[0] != '\0') {
-        fprintf(stderr, "hadb: repeat it safely with --request-id %s\n", reply->request_id);
-    }
+    snprintf(text, sizeof text, "%s (HTTP %ld)", message ? message : "the node refused",
+             reply->status);
+    r = cli_fail_reply(r, json_string_value(json_object_get(body, "error")),
+                       r == CLI_UNKNOWN ? id : NULL, text);
     json_decref(body);
     return r;
 }

@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "cli/cli.h"
 
@@ -15,32 +16,40 @@ struct kv_args {
     const char *key;
     const char *value; /* put: argument; NULL = read it */
     const char *file;  /* put: --file; NULL or "-" = stdin */
+    const char *if_version;
+    bool if_absent;
     char query[256];
-    bool help;
+    char request_id[37]; /* of a write that was given none: its outcome may stay open */
 };
 
-static int parse(const struct cli_command *command, int argc, char **argv, struct kv_args *args)
+/* clang-format off */
+static const struct option put_options[] = {
+    CLI_CLIENT_OPTIONS, CLI_DB_OPTION, CLI_ACK_OPTION, CLI_REQUEST_ID_OPTION,
+    {"if-version", required_argument, NULL, OPT_IF_VERSION},
+    {"if-absent", no_argument, NULL, OPT_IF_ABSENT},
+    {"file", required_argument, NULL, OPT_FILE},
+    {0},
+};
+static const struct option del_options[] = {
+    CLI_CLIENT_OPTIONS, CLI_DB_OPTION, CLI_ACK_OPTION, CLI_REQUEST_ID_OPTION,
+    {"if-version", required_argument, NULL, OPT_IF_VERSION},
+    {0},
+};
+static const struct option get_options[] = {CLI_CLIENT_OPTIONS, CLI_DB_OPTION, CLI_READ_OPTIONS, {0}};
+/* clang-format on */
+
+static int take_options(const struct cli_command *command, const struct option *options, int argc,
+                        char **argv, struct kv_args *args)
 {
-    static const struct option options[] = {
-        CLI_SHARED_OPTIONS,
-        {"if-absent", no_argument, NULL, OPT_IF_ABSENT},
-        {"if-version", required_argument, NULL, OPT_IF_VERSION},
-        {"file", required_argument, NULL, OPT_FILE},
-        {0},
-    };
-    const char *if_version = NULL;
     int option;
     int r = 0;
-    while (r == 0 && (option = getopt_long(argc, argv, "", options, NULL)) != -1) {
+    while (r == 0 && (option = cli_option(command, argc, argv, options)) != -1) {
         switch (option) {
-        case CLI_OPT_HELP:
-            args->help = true;
-            return 0;
         case OPT_IF_ABSENT:
-            strcpy(args->query, "if_absent");
+            args->if_absent = true;
             break;
         case OPT_IF_VERSION:
-            if_version = optarg;
+            args->if_version = optarg;
             break;
         case OPT_FILE:
             args->file = optarg;
@@ -50,6 +59,28 @@ static int parse(const struct cli_command *command, int argc, char **argv, struc
             break;
         }
     }
+    return r;
+}
+
+static int add_condition(const struct cli_command *command, struct kv_args *args)
+{
+    if (args->if_absent && args->if_version != NULL) {
+        return cli_usage(command, "--if-absent and --if-version exclude each other");
+    }
+    if (args->if_absent) {
+        snprintf(args->query, sizeof args->query, "if_absent");
+    }
+    if (args->if_version != NULL && !cli_query_add(&args->client, args->query, sizeof args->query,
+                                                   "if_version", args->if_version)) {
+        return cli_usage(command, "--if-version '%.40s…' is too long", args->if_version);
+    }
+    return 0;
+}
+
+static int parse(const struct cli_command *command, const struct option *options, int argc,
+                 char **argv, struct kv_args *args)
+{
+    int r = take_options(command, options, argc, argv, args);
     if (r != 0) {
         return r;
     }
@@ -61,22 +92,27 @@ static int parse(const struct cli_command *command, int argc, char **argv, struc
     if (optind < argc) {
         return cli_usage(command, "'%s' is one argument too many", argv[optind]);
     }
-    r = cli_client_open(&args->client, command, true);
-    if (r == 0 && if_version != NULL &&
-        !cli_query_add(&args->client, args->query, sizeof args->query, "if_version", if_version)) {
-        r = cli_usage(command, "--if-version '%s' is too long", if_version);
+    if (args->key[0] == '\0') {
+        return cli_usage(command, "a key has at least one byte");
     }
-    return r;
+    if (args->value != NULL && args->file != NULL) {
+        return cli_usage(command, "a VALUE and --file exclude each other");
+    }
+    r = cli_client_open(&args->client, command, true);
+    if (r == 0 && command != &cli_get && args->client.request_id == NULL) {
+        cli_request_id(args->request_id);
+        args->client.request_id = args->request_id;
+    }
+    return r != 0 ? r : add_condition(command, args);
 }
 
-static int run_request(const struct cli_command *command, struct kv_args *args, const char *method,
-                       const struct hadb_buf *body, struct cli_reply *reply)
+static int run_request(struct kv_args *args, const char *method, const struct hadb_buf *body,
+                       struct cli_reply *reply)
 {
     char *path = cli_db_path(&args->client, "kv", args->key, strlen(args->key), args->query);
     if (path == NULL) {
         return cli_fail(CLI_FAILED, "out of memory");
     }
-    (void)command;
     cli_request(&args->client, method, path,
                 body ? (body->data ? (const void *)body->data : "") : NULL, body ? body->len : 0,
                 reply);
@@ -87,9 +123,12 @@ static int run_request(const struct cli_command *command, struct kv_args *args, 
 static int print_written(const struct kv_args *args, const struct cli_reply *reply)
 {
     if (args->client.json) {
-        return cli_print_json(json_pack("{s:s, s:s, s:s, s:s}", "key", args->key, "version",
-                                        reply->version, "bookmark", reply->bookmark, "request_id",
-                                        reply->request_id));
+        json_t *out = json_object();
+        cli_json_bytes(out, "key", args->key, strlen(args->key));
+        json_object_set_new(out, "version", json_string(reply->version));
+        json_object_set_new(out, "bookmark", json_string(reply->bookmark));
+        json_object_set_new(out, "request_id", json_string(reply->request_id));
+        return cli_print_json(out);
     }
     printf("%s\n", reply->version);
     return CLI_OK;
@@ -103,19 +142,23 @@ static int read_value(const struct kv_args *args, struct hadb_buf *out)
                    : cli_fail(CLI_FAILED, "out of memory");
     }
     bool from_stdin = args->file == NULL || strcmp(args->file, "-") == 0;
+    const char *name = from_stdin ? "standard input" : args->file;
     FILE *in = from_stdin ? stdin : fopen(args->file, "re");
     if (in == NULL) {
-        return cli_fail(CLI_FAILED, "%s: %s", args->file, strerror(errno));
+        return cli_fail_file(name, errno);
+    }
+    if (from_stdin && isatty(STDIN_FILENO) == 1 && isatty(STDERR_FILENO) == 1) {
+        fprintf(stderr, "hadb put: type the value; Ctrl-D ends it\n");
     }
     bool ok = cli_read_all(in, HADB_VALUE_BYTES_MAX, out);
-    int saved = errno;
+    int reason = errno;
     if (!from_stdin) {
         fclose(in);
     }
-    if (!ok && saved == EFBIG) {
-        return cli_fail(CLI_FAILED, "the value is larger than %u bytes", HADB_VALUE_BYTES_MAX);
+    if (!ok && reason == EFBIG) {
+        return cli_fail(CLI_USAGE, "%s: a value has at most %u bytes", name, HADB_VALUE_BYTES_MAX);
     }
-    return ok ? CLI_OK : cli_fail(CLI_FAILED, "reading the value: %s", strerror(saved));
+    return ok ? CLI_OK : cli_fail_file(name, reason);
 }
 
 static int run_put(int argc, char **argv)
@@ -123,12 +166,9 @@ static int run_put(int argc, char **argv)
     struct kv_args args = {0};
     struct hadb_buf value = {0};
     struct cli_reply reply = {0};
-    int r = parse(&cli_put, argc, argv, &args);
-    if (r == 0 && args.help) {
-        return cli_help(&cli_put);
-    }
+    int r = parse(&cli_put, put_options, argc, argv, &args);
     r = r != 0 ? r : read_value(&args, &value);
-    r = r != 0 ? r : run_request(&cli_put, &args, "PUT", &value, &reply);
+    r = r != 0 ? r : run_request(&args, "PUT", &value, &reply);
     r = r != 0 ? r : print_written(&args, &reply);
     cli_reply_deinit(&reply);
     cli_buf_free(&value);
@@ -140,11 +180,8 @@ static int run_del(int argc, char **argv)
 {
     struct kv_args args = {0};
     struct cli_reply reply = {0};
-    int r = parse(&cli_del, argc, argv, &args);
-    if (r == 0 && args.help) {
-        return cli_help(&cli_del);
-    }
-    r = r != 0 ? r : run_request(&cli_del, &args, "DELETE", NULL, &reply);
+    int r = parse(&cli_del, del_options, argc, argv, &args);
+    r = r != 0 ? r : run_request(&args, "DELETE", NULL, &reply);
     r = r != 0 ? r : print_written(&args, &reply);
     cli_reply_deinit(&reply);
     cli_client_close(&args.client);
@@ -155,11 +192,10 @@ static int print_value(const struct kv_args *args, const struct cli_reply *reply
 {
     if (!args->client.json) {
         size_t written = fwrite(reply->body.data, 1, reply->body.len, stdout);
-        return written == reply->body.len && fflush(stdout) == 0
-                   ? CLI_OK
-                   : cli_fail(CLI_FAILED, "cannot write the value: %s", strerror(errno));
+        return written == reply->body.len ? CLI_OK : cli_output_failed();
     }
-    json_t *out = json_pack("{s:s}", "key", args->key);
+    json_t *out = json_object();
+    cli_json_bytes(out, "key", args->key, strlen(args->key));
     cli_json_bytes(out, "value", reply->body.data, reply->body.len);
     json_object_set_new(out, "version", json_string(reply->version));
     json_object_set_new(out, "bookmark", json_string(reply->bookmark));
@@ -170,20 +206,16 @@ static int run_get(int argc, char **argv)
 {
     struct kv_args args = {0};
     struct cli_reply reply = {0};
-    int r = parse(&cli_get, argc, argv, &args);
-    if (r == 0 && args.help) {
-        return cli_help(&cli_get);
-    }
-    r = r != 0 ? r : run_request(&cli_get, &args, "GET", NULL, &reply);
+    int r = parse(&cli_get, get_options, argc, argv, &args);
+    r = r != 0 ? r : run_request(&args, "GET", NULL, &reply);
     r = r != 0 ? r : print_value(&args, &reply);
     cli_reply_deinit(&reply);
     cli_client_close(&args.client);
     return r;
 }
 
+#define DB_HELP "  --db NAME           database (or HADB_DB)\n"
 #define WRITE_HELP                                                                               \
-    "  --db NAME           database (or HADB_DB)\n"                                              \
-    "  --if-absent         only if there is no such key (put)\n"                                 \
     "  --if-version V      only if the key still has version V\n"                                \
     "  --ack MODE          async, local, durable or both; default: as the database was opened\n" \
     "  --request-id UUID   UUIDv7; the same id never takes effect twice\n"
@@ -192,24 +224,23 @@ const struct cli_command cli_put = {
     .name = "put",
     .usage = "[options] KEY [VALUE]",
     .summary = "store a value; prints its version",
-    .help = "Without VALUE it is read from --file FILE or standard input.\n\n"
-            "  --file FILE         read the value from FILE\n" WRITE_HELP CLI_SHARED_HELP,
+    .help =
+        "Without VALUE it is read from --file FILE or standard input, byte for byte.\n\n" DB_HELP
+        "  --file FILE         read the value from FILE; - is standard input\n"
+        "  --if-absent         only if there is no such key\n" WRITE_HELP CLI_CLIENT_HELP,
     .run = run_put,
 };
 const struct cli_command cli_del = {
     .name = "del",
     .usage = "[options] KEY",
     .summary = "remove a key; an absent key is fine",
-    .help = WRITE_HELP CLI_SHARED_HELP,
+    .help = DB_HELP WRITE_HELP CLI_CLIENT_HELP,
     .run = run_del,
 };
 const struct cli_command cli_get = {
     .name = "get",
     .usage = "[options] KEY",
     .summary = "print the value of a key, byte for byte",
-    .help = "Exit code 3 if there is no such key.\n\n"
-            "  --db NAME           database (or HADB_DB)\n"
-            "  --read LEVEL        any, bookmark or linearizable (default)\n"
-            "  --bookmark B        wait for a state that covers B\n" CLI_SHARED_HELP,
+    .help = "Exit code 3 if there is no such key.\n\n" DB_HELP CLI_READ_HELP CLI_CLIENT_HELP,
     .run = run_get,
 };

@@ -9,11 +9,13 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <time.h>
 
 #include "cli/cli.h"
 
 #define BATCH_LEN_DEFAULT 200u
+#define BATCH_LEN_MAX 10000u
 #define BATCH_BYTES_MAX (4u << 20)
 #define RECORD_BYTES_MAX (96u << 20) /* one record in its text form */
 #define TRIES_MAX 20u
@@ -23,8 +25,7 @@ enum { OPT_FORMAT = CLI_OPT_OWN, OPT_KEY_FIELD, OPT_BATCH };
 struct load {
     struct cli_client client;
     const char *path, *format, *key_field;
-    unsigned batch_len;
-    bool help;
+    uint64_t batch_len;
     FILE *in;
     uint64_t line, records, batches, retries, bytes;
     json_t *ops;
@@ -35,19 +36,18 @@ struct load {
 static int parse(int argc, char **argv, struct load *load)
 {
     static const struct option options[] = {
-        CLI_SHARED_OPTIONS,
+        CLI_CLIENT_OPTIONS,
+        CLI_DB_OPTION,
+        CLI_ACK_OPTION,
         {"format", required_argument, NULL, OPT_FORMAT},
         {"key-field", required_argument, NULL, OPT_KEY_FIELD},
         {"batch", required_argument, NULL, OPT_BATCH},
         {0},
     };
     int option;
-    while ((option = getopt_long(argc, argv, "", options, NULL)) != -1) {
-        int r = 0;
+    int r = 0;
+    while (r == 0 && (option = cli_option(&cli_load, argc, argv, options)) != -1) {
         switch (option) {
-        case CLI_OPT_HELP:
-            load->help = true;
-            return 0;
         case OPT_FORMAT:
             load->format = optarg;
             break;
@@ -55,18 +55,15 @@ static int parse(int argc, char **argv, struct load *load)
             load->key_field = optarg;
             break;
         case OPT_BATCH:
-            load->batch_len = (unsigned)atoi(optarg);
-            r = load->batch_len >= 1 && load->batch_len <= 10000
-                    ? 0
-                    : cli_usage(&cli_load, "--batch '%s' is not a number from 1 to 10000", optarg);
+            r = cli_number(&cli_load, "batch", optarg, 1, BATCH_LEN_MAX, &load->batch_len);
             break;
         default:
             r = cli_client_option(&load->client, &cli_load, option, optarg);
             break;
         }
-        if (r != 0) {
-            return r;
-        }
+    }
+    if (r != 0) {
+        return r;
     }
     if (strcmp(load->format, "jsonl") != 0 && strcmp(load->format, "tsv") != 0 &&
         strcmp(load->format, "stanza") != 0) {
@@ -97,11 +94,15 @@ static int send_batch(struct load *load)
     char id[37];
     struct cli_reply reply = {0};
     int r = body && path ? CLI_UNAVAILABLE : cli_fail(CLI_FAILED, "out of memory");
+    uint64_t deadline_ms =
+        load->client.deadline_ms ? load->client.deadline_ms : HADB_DEADLINE_MS_DEFAULT;
+    double connect_until_s = cli_now_s() + (double)deadline_ms / 1000;
     cli_request_id(id);
     load->client.request_id = id;
     for (unsigned i = 0; i < TRIES_MAX && r == CLI_UNAVAILABLE; i++) {
         cli_request(&load->client, "POST", path, body, strlen(body), &reply);
-        bool again = reply.status == 0 || reply.status == 503 || reply.status == 504;
+        bool again = reply.status == 503 || reply.status == 504 ||
+                     (reply.status == 0 && (reply.maybe_done || cli_now_s() < connect_until_s));
         if (reply.status == 200) {
             r = CLI_OK;
         } else if (!again || i + 1 == TRIES_MAX) {
@@ -117,7 +118,11 @@ static int send_batch(struct load *load)
     load->batches += r == CLI_OK;
     json_array_clear(load->ops);
     load->ops_bytes = 0;
-    cli_progress_show(&load->progress, load->records, "records");
+    if (load->progress.total != 0) {
+        cli_progress_show(&load->progress, (uint64_t)ftello(load->in), "bytes");
+    } else {
+        cli_progress_show(&load->progress, load->records, "records");
+    }
     cli_reply_deinit(&reply);
     json_decref(request);
     free(body);
@@ -240,15 +245,17 @@ static int load_all(struct load *load)
 {
     load->in = strcmp(load->path, "-") == 0 ? stdin : fopen(load->path, "re");
     if (load->in == NULL) {
-        return cli_fail(CLI_FAILED, "%s: %s", load->path, strerror(errno));
+        return cli_fail_file(load->path, errno);
     }
+    struct stat facts;
+    bool sized = fstat(fileno(load->in), &facts) == 0 && S_ISREG(facts.st_mode);
     load->ops = json_array();
-    cli_progress_start(&load->progress, "load", 0);
+    cli_progress_start(&load->progress, "load", sized ? (uint64_t)facts.st_size : 0);
     int r = strcmp(load->format, "stanza") == 0
                 ? load_stanzas(load)
                 : load_lines(load, strcmp(load->format, "tsv") == 0 ? take_tsv : take_jsonl);
     if (r == CLI_OK && ferror(load->in)) {
-        r = cli_fail(CLI_FAILED, "%s: %s", load->path, strerror(errno));
+        r = cli_fail_file(load->path, errno);
     }
     r = r != CLI_OK ? r : send_batch(load);
     cli_progress_end(&load->progress);
@@ -263,9 +270,6 @@ static int run_load(int argc, char **argv)
 {
     struct load load = {.format = "jsonl", .key_field = "Package", .batch_len = BATCH_LEN_DEFAULT};
     int r = parse(argc, argv, &load);
-    if (r == 0 && load.help) {
-        return cli_help(&cli_load);
-    }
     double started_s = cli_now_s();
     r = r != 0 ? r : load_all(&load);
     double took_s = cli_now_s() - started_s;
@@ -296,6 +300,6 @@ const struct cli_command cli_load = {
         "                      (paragraphs of 'Field: value' lines, such as dpkg's status file)\n"
         "  --key-field F       stanza: the field that is the key (default Package)\n"
         "  --batch N           records per transaction (default 200)\n"
-        "  --ack MODE          async, local, durable or both\n" CLI_SHARED_HELP,
+        "  --ack MODE          async, local, durable or both\n" CLI_CLIENT_HELP,
     .run = run_load,
 };

@@ -2,7 +2,6 @@
 /*
  * hadb node: runs a node in the foreground until SIGTERM or SIGINT. One ready line on stdout; the log, role changes included, on stderr.
  */
-#include <errno.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -25,7 +24,6 @@ enum {
     OPT_WINDOW,
     OPT_WORKERS,
     OPT_NEVER_LEAD,
-    OPT_LOG,
     OPT_VERBOSE
 };
 
@@ -36,7 +34,6 @@ struct node_args {
     size_t databases_len;
     const char *token_file;
     uint32_t shutdown_ms;
-    bool help;
 };
 
 /* One --db, taken apart: the name ends in a NUL inside @text, the engine lies behind it. */
@@ -47,14 +44,10 @@ struct database {
 
 static int take_number(const char *name, const char *text, uint32_t lo, uint32_t hi, uint32_t *out)
 {
-    char *end = NULL;
-    errno = 0;
-    unsigned long value = strtoul(text, &end, 10);
-    if (end == text || *end != '\0' || errno != 0 || text[0] == '-' || value < lo || value > hi) {
-        return cli_usage(&cli_node, "--%s '%s' is not a number from %u to %u", name, text, lo, hi);
-    }
-    *out = (uint32_t)value;
-    return 0;
+    uint64_t value = 0;
+    int r = cli_number(&cli_node, name, text, lo, hi, &value);
+    *out = r == 0 ? (uint32_t)value : *out;
+    return r;
 }
 
 static int take_option(struct node_args *args, int option)
@@ -103,7 +96,7 @@ static int take_option(struct node_args *args, int option)
         args->databases[args->databases_len++] = optarg;
         return 0;
     default:
-        return cli_usage(&cli_node, NULL);
+        return CLI_USAGE;
     }
 }
 
@@ -124,15 +117,10 @@ static int parse(int argc, char **argv, struct node_args *args)
         {"shutdown-ms", required_argument, NULL, OPT_SHUTDOWN},
         {"never-lead", no_argument, NULL, OPT_NEVER_LEAD},
         {"verbose", no_argument, NULL, OPT_VERBOSE},
-        {"help", no_argument, NULL, CLI_OPT_HELP},
         {0},
     };
     int option;
-    while ((option = getopt_long(argc, argv, "", options, NULL)) != -1) {
-        if (option == CLI_OPT_HELP) {
-            args->help = true;
-            return 0;
-        }
+    while ((option = cli_option(&cli_node, argc, argv, options)) != -1) {
         int r = take_option(args, option);
         if (r != 0) {
             return r;
@@ -146,29 +134,6 @@ static int parse(int argc, char **argv, struct node_args *args)
         return cli_usage(&cli_node, "needs --name, --data, --store and --lease");
     }
     return args->databases_len ? 0 : cli_usage(&cli_node, "needs at least one --db NAME=kv");
-}
-
-static int read_token(struct node_args *args, char *token, size_t cap)
-{
-    const char *path = args->token_file ? args->token_file : getenv("HADB_TOKEN_FILE");
-    if (path == NULL || path[0] == '\0') {
-        return 0;
-    }
-    FILE *in = fopen(path, "re");
-    if (in == NULL) {
-        return cli_fail(CLI_AUTH, "token file %s: %s", path, strerror(errno));
-    }
-    size_t len = fread(token, 1, cap - 1, in);
-    bool whole = feof(in) != 0;
-    fclose(in);
-    token[len] = '\0';
-    token[strcspn(token, "\r\n")] = '\0';
-    if (!whole || token[0] == '\0') {
-        return cli_fail(CLI_AUTH, "token file %s must hold one line of 1 to %u bytes", path,
-                        HADB_TOKEN_BYTES_MAX);
-    }
-    args->options.token = token;
-    return 0;
 }
 
 /* One option behind the engine: ack=MODE, snapshot-slots=N, grace-ms=N, sync-ms=N, clone_guard=on|off, no-snapshots,
@@ -288,7 +253,7 @@ static int serve(struct node_args *args)
         fflush(stdout);
         int signal_number = 0;
         sigwait(&set, &signal_number);
-        fprintf(stderr, "hadb: %s: closing, at most %u ms\n", strsignal(signal_number),
+        fprintf(stderr, "hadb node: %s: closing, at most %u ms\n", strsignal(signal_number),
                 args->shutdown_ms);
         sigprocmask(SIG_UNBLOCK, &set, NULL); /* a second signal ends it at once */
     }
@@ -299,15 +264,13 @@ static int serve(struct node_args *args)
 static int run_node(int argc, char **argv)
 {
     struct node_args args = {.options = HADB_NODE_OPTIONS_INIT, .shutdown_ms = SHUTDOWN_MS_DEFAULT};
-    char token[HADB_TOKEN_BYTES_MAX + 2] = "";
+    char token[CLI_TOKEN_BYTES] = "";
     args.env = *hadb_env_host();
     args.env.log_level = HADB_LOG_INFO;
-    int r = parse(argc, argv, &args);
-    if (r == 0 && args.help) {
-        return cli_help(&cli_node);
-    }
-    r = r != 0 ? r : read_token(&args, token, sizeof token);
     args.options.env = &args.env;
+    args.options.token = token;
+    int r = parse(argc, argv, &args);
+    r = r != 0 ? r : cli_read_token(args.token_file, token);
     r = r != 0 ? r : serve(&args);
     explicit_bzero(token, sizeof token);
     return r;

@@ -4,8 +4,10 @@
  * One JSON line per item with --json, which `hadb load` reads back.
  */
 #include <dirent.h>
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "cli/cli.h"
 
@@ -17,13 +19,45 @@ struct scan_args {
     struct cli_client client;
     const char *prefix, *start, *end, *dir;
     uint64_t limit; /* 0 = all */
-    bool reverse, keys_only, help;
+    bool reverse, keys_only;
+    uint64_t printed;
+    struct cli_progress progress;
 };
+
+static int take_option(struct scan_args *args, int option)
+{
+    switch (option) {
+    case OPT_PREFIX:
+        args->prefix = optarg;
+        return 0;
+    case OPT_START:
+        args->start = optarg;
+        return 0;
+    case OPT_END:
+        args->end = optarg;
+        return 0;
+    case OPT_REVERSE:
+        args->reverse = true;
+        return 0;
+    case OPT_KEYS:
+        args->keys_only = true;
+        return 0;
+    case OPT_DIR:
+        args->dir = optarg;
+        return 0;
+    case OPT_LIMIT:
+        return cli_number(&cli_scan, "limit", optarg, 1, INT64_MAX, &args->limit);
+    default:
+        return cli_client_option(&args->client, &cli_scan, option, optarg);
+    }
+}
 
 static int parse(int argc, char **argv, struct scan_args *args)
 {
     static const struct option options[] = {
-        CLI_SHARED_OPTIONS,
+        CLI_CLIENT_OPTIONS,
+        CLI_DB_OPTION,
+        CLI_READ_OPTIONS,
         {"prefix", required_argument, NULL, OPT_PREFIX},
         {"start", required_argument, NULL, OPT_START},
         {"end", required_argument, NULL, OPT_END},
@@ -34,65 +68,35 @@ static int parse(int argc, char **argv, struct scan_args *args)
         {0},
     };
     int option;
-    char *end = NULL;
-    while ((option = getopt_long(argc, argv, "", options, NULL)) != -1) {
-        switch (option) {
-        case CLI_OPT_HELP:
-            args->help = true;
-            return 0;
-        case OPT_PREFIX:
-            args->prefix = optarg;
-            break;
-        case OPT_START:
-            args->start = optarg;
-            break;
-        case OPT_END:
-            args->end = optarg;
-            break;
-        case OPT_REVERSE:
-            args->reverse = true;
-            break;
-        case OPT_KEYS:
-            args->keys_only = true;
-            break;
-        case OPT_DIR:
-            args->dir = optarg;
-            break;
-        case OPT_LIMIT:
-            args->limit = strtoull(optarg, &end, 10);
-            if (*end != '\0' || args->limit == 0) {
-                return cli_usage(&cli_scan, "--limit '%s' is not a positive number", optarg);
-            }
-            break;
-        default: {
-            int r = cli_client_option(&args->client, &cli_scan, option, optarg);
-            if (r != 0) {
-                return r;
-            }
-        }
+    while ((option = cli_option(&cli_scan, argc, argv, options)) != -1) {
+        int r = take_option(args, option);
+        if (r != 0) {
+            return r;
         }
     }
     if (optind < argc) {
         return cli_usage(&cli_scan, "'%s' is one argument too many", argv[optind]);
     }
+    if (args->dir != NULL && (args->client.node || args->client.database || args->client.read ||
+                              args->client.bookmark)) {
+        return cli_usage(&cli_scan, "--dir asks no node: --node, --db, --read and --bookmark do "
+                                    "not go with it");
+    }
     return args->dir ? 0 : cli_client_open(&args->client, &cli_scan, true);
 }
 
-static void print_text(const char *name, const void *data, size_t len, const char *end)
-{
-    (void)name;
-    fwrite(data, 1, len, stdout);
-    fputs(end, stdout);
-}
-
-static void print_item(const struct scan_args *args, struct hadb_slice key, struct hadb_slice value,
+static void print_item(struct scan_args *args, struct hadb_slice key, struct hadb_slice value,
                        const char *version)
 {
+    args->printed++;
+    cli_progress_show(&args->progress, args->printed, "items");
     if (!args->client.json) {
-        print_text("key", key.data, key.len, args->keys_only ? "\n" : "\t");
+        fwrite(key.data, 1, key.len, stdout);
         if (!args->keys_only) {
-            print_text("value", value.data, value.len, "\n");
+            fputc('\t', stdout);
+            fwrite(value.data, 1, value.len, stdout);
         }
+        fputc('\n', stdout);
         return;
     }
     json_t *out = json_object();
@@ -101,12 +105,20 @@ static void print_item(const struct scan_args *args, struct hadb_slice key, stru
         cli_json_bytes(out, "value", value.data, value.len);
     }
     json_object_set_new(out, "version", json_string(version));
-    cli_print_json(out);
+    json_dumpf(out, stdout, JSON_COMPACT | JSON_PRESERVE_ORDER);
+    fputc('\n', stdout);
+    json_decref(out);
+}
+
+/* At the end of each page: out with it, and no further page once stdout does not take them. */
+static int flush_page(void)
+{
+    return fflush(stdout) == 0 && !ferror(stdout) ? CLI_OK : cli_output_failed();
 }
 
 /* Prints one page; @last becomes its last key. Negative: the reply is malformed. */
-static int print_page(const struct scan_args *args, const struct cli_reply *reply,
-                      struct hadb_buf *last, bool *more)
+static int print_page(struct scan_args *args, const struct cli_reply *reply, struct hadb_buf *last,
+                      bool *more)
 {
     json_t *page =
         json_loadb((const char *)reply->body.data, reply->body.len, JSON_ALLOW_NUL, NULL);
@@ -175,7 +187,7 @@ static int scan_node(struct scan_args *args)
         fits = fits && (last.len == 0 || add_cursor(args, query, QUERY_BYTES, &last));
         char *path = fits ? cli_db_path(&args->client, "scan", NULL, 0, query) : NULL;
         if (path == NULL) {
-            r = cli_fail(CLI_FAILED, "bounds are too long");
+            r = cli_fail(CLI_USAGE, "--prefix, --start or --end is too long");
             break;
         }
         cli_request(&args->client, "GET", path, NULL, 0, &reply);
@@ -187,8 +199,9 @@ static int scan_node(struct scan_args *args)
         int count = print_page(args, &reply, &last, &more);
         if (count < 0) {
             r = cli_fail(CLI_FAILED, "%s answered something that is no page of a scan",
-                         args->client.node);
+                         cli_node_asked(&args->client));
         }
+        r = r != CLI_OK ? r : flush_page();
         left -= count > 0 ? (uint64_t)count : left;
     }
     cli_reply_deinit(&reply);
@@ -203,29 +216,32 @@ static struct hadb_slice slice_of(const char *text)
 }
 
 /* Opening makes what is not there; a scan must not. */
-static bool holds_database(const char *path)
+static int check_dir(const char *path)
 {
     DIR *dir = opendir(path);
+    if (dir == NULL) {
+        return cli_fail_file(path, errno);
+    }
     bool found = false;
-    for (struct dirent *entry; dir != NULL && !found && (entry = readdir(dir)) != NULL;) {
+    for (struct dirent *entry; !found && (entry = readdir(dir)) != NULL;) {
         found = strncmp(entry->d_name, "seg-", 4) == 0;
     }
-    if (dir != NULL) {
-        closedir(dir);
-    }
-    return found;
+    closedir(dir);
+    return found
+               ? 0
+               : cli_fail(CLI_ABSENT,
+                          "%s: no database in this folder; name one that hadb restore made", path);
 }
 
 static int scan_dir(struct scan_args *args)
 {
     struct hadb_error err = {0};
-    if (!holds_database(args->dir)) {
-        return cli_fail(CLI_FAILED,
-                        "--dir %s: no database in this folder; name one that hadb restore made",
-                        args->dir);
-    }
     struct hadb_db *db = NULL;
-    int r = hadb_kv_open_local(args->dir, "kv", NULL, &db, &err);
+    int r = check_dir(args->dir);
+    if (r != 0) {
+        return r;
+    }
+    r = hadb_kv_open_local(args->dir, "kv", NULL, &db, &err);
     if (r != 0) {
         return cli_fail_error(&err);
     }
@@ -237,7 +253,8 @@ static int scan_dir(struct scan_args *args)
     struct hadb_buf cursor = {0};
     uint64_t left = args->limit ? args->limit : UINT64_MAX;
     bool more = true;
-    while (r == 0 && more && left > 0) {
+    int written = CLI_OK;
+    while (r == 0 && written == CLI_OK && more && left > 0) {
         struct hadb_kv_items items = {0};
         r = hadb_kv_scan(db, &range, left < PAGE_LEN ? (size_t)left : PAGE_LEN, NULL, &items, NULL,
                          &err);
@@ -260,24 +277,22 @@ static int scan_dir(struct scan_args *args)
             }
         }
         hadb_kv_items_deinit(&items);
+        written = r == 0 ? flush_page() : CLI_OK;
     }
     cli_buf_free(&cursor);
     hadb_db_close(db, 0);
-    return r == 0 ? CLI_OK : cli_fail_error(&err);
+    return r == 0 ? written : cli_fail_error(&err);
 }
 
 static int run_scan(int argc, char **argv)
 {
     struct scan_args args = {0};
     int r = parse(argc, argv, &args);
-    if (r == 0 && args.help) {
-        return cli_help(&cli_scan);
-    }
     if (r == 0) {
+        cli_progress_start(&args.progress, "scan", args.limit);
+        args.progress.on = args.progress.on && isatty(STDOUT_FILENO) != 1;
         r = args.dir ? scan_dir(&args) : scan_node(&args);
-    }
-    if (fflush(stdout) != 0 && r == CLI_OK) {
-        r = cli_fail(CLI_FAILED, "cannot write the output");
+        cli_progress_end(&args.progress);
     }
     cli_client_close(&args.client);
     return r;
@@ -296,7 +311,7 @@ const struct cli_command cli_scan = {
             "  --limit N           at most N items\n"
             "  --reverse           from the last key down\n"
             "  --keys              keys only\n"
-            "  --dir FOLDER        scan a restored folder instead of asking a node\n"
-            "  --read LEVEL        any, bookmark or linearizable (default)\n" CLI_SHARED_HELP,
+            "  --dir FOLDER        scan a restored folder instead of asking a node\n" CLI_READ_HELP
+                CLI_CLIENT_HELP,
     .run = run_scan,
 };

@@ -9,20 +9,11 @@
 
 enum { OPT_TO = CLI_OPT_OWN };
 
-static int parse(const struct cli_command *command, int argc, char **argv,
-                 struct cli_client *client, const char **to, bool *help)
+static int parse(const struct cli_command *command, const struct option *options, int argc,
+                 char **argv, struct cli_client *client, const char **to)
 {
-    static const struct option options[] = {
-        CLI_SHARED_OPTIONS,
-        {"to", required_argument, NULL, OPT_TO},
-        {0},
-    };
     int option;
-    while ((option = getopt_long(argc, argv, "", options, NULL)) != -1) {
-        if (option == CLI_OPT_HELP) {
-            *help = true;
-            return 0;
-        }
+    while ((option = cli_option(command, argc, argv, options)) != -1) {
         if (option == OPT_TO) {
             *to = optarg;
             continue;
@@ -68,14 +59,10 @@ static void print_table(const json_t *status)
 
 static int run_status(int argc, char **argv)
 {
+    static const struct option options[] = {CLI_CLIENT_OPTIONS, {0}};
     struct cli_client client = {0};
     struct cli_reply reply = {0};
-    const char *to = NULL;
-    bool help = false;
-    int r = parse(&cli_status, argc, argv, &client, &to, &help);
-    if (r == 0 && help) {
-        return cli_help(&cli_status);
-    }
+    int r = parse(&cli_status, options, argc, argv, &client, NULL);
     if (r == 0) {
         cli_request(&client, "GET", "/v1/status", NULL, 0, &reply);
         r = reply.status == 200 ? CLI_OK : cli_reply_failed(&client, &reply);
@@ -83,7 +70,8 @@ static int run_status(int argc, char **argv)
     if (r == 0) {
         json_t *status = json_loadb((const char *)reply.body.data, reply.body.len, 0, NULL);
         if (status == NULL) {
-            r = cli_fail(CLI_FAILED, "%s answered something that is no status", client.node);
+            r = cli_fail(CLI_FAILED, "%s answered something that is no status",
+                         cli_node_asked(&client));
         } else if (client.json) {
             r = cli_print_json(json_incref(status));
         } else {
@@ -98,14 +86,12 @@ static int run_status(int argc, char **argv)
 
 static int run_handoff(int argc, char **argv)
 {
+    static const struct option options[] = {
+        CLI_CLIENT_OPTIONS, CLI_DB_OPTION, {"to", required_argument, NULL, OPT_TO}, {0}};
     struct cli_client client = {0};
     struct cli_reply reply = {0};
     const char *to = NULL;
-    bool help = false;
-    int r = parse(&cli_handoff, argc, argv, &client, &to, &help);
-    if (r == 0 && help) {
-        return cli_help(&cli_handoff);
-    }
+    int r = parse(&cli_handoff, options, argc, argv, &client, &to);
     char *path = r == 0 ? cli_db_path(&client, "handoff", NULL, 0, NULL) : NULL;
     json_t *request = to ? json_pack("{s:s}", "to", to) : NULL;
     char *body = request ? json_dumps(request, JSON_COMPACT) : NULL;
@@ -131,7 +117,7 @@ const struct cli_command cli_status = {
     .name = "status",
     .usage = "[options]",
     .summary = "show databases, roles and positions of a node",
-    .help = CLI_SHARED_HELP,
+    .help = CLI_CLIENT_HELP,
     .run = run_status,
 };
 const struct cli_command cli_handoff = {
@@ -140,6 +126,6 @@ const struct cli_command cli_handoff = {
     .summary = "move leadership of a database without losing a write",
     .help = "  --db NAME           database (or HADB_DB)\n"
             "  --to NODE           name of the successor; without it any node may "
-            "follow\n" CLI_SHARED_HELP,
+            "follow\n" CLI_CLIENT_HELP,
     .run = run_handoff,
 };

@@ -2,7 +2,6 @@
 /*
  * hadb restore, verify, inspect: what storage alone tells, without any node.
  */
-#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -14,22 +13,19 @@ enum { OPT_STORE = CLI_OPT_OWN, OPT_OUTPUT, OPT_TO };
 
 struct store_args {
     const char *store, *database, *output, *to;
-    bool json, help;
+    bool json;
 };
 
-static int parse(const struct cli_command *command, int argc, char **argv, struct store_args *args)
+/* clang-format off */
+#define STORE_OPTIONS \
+    {"store", required_argument, NULL, OPT_STORE}, CLI_DB_OPTION, {"json", no_argument, NULL, CLI_OPT_JSON}
+/* clang-format on */
+
+static int parse(const struct cli_command *command, const struct option *options, int argc,
+                 char **argv, struct store_args *args)
 {
-    static const struct option options[] = {
-        {"store", required_argument, NULL, OPT_STORE},
-        {"output", required_argument, NULL, OPT_OUTPUT},
-        {"to", required_argument, NULL, OPT_TO},
-        {"db", required_argument, NULL, CLI_OPT_DB},
-        {"json", no_argument, NULL, CLI_OPT_JSON},
-        {"help", no_argument, NULL, CLI_OPT_HELP},
-        {0},
-    };
     int option;
-    while ((option = getopt_long(argc, argv, "", options, NULL)) != -1) {
+    while ((option = cli_option(command, argc, argv, options)) != -1) {
         switch (option) {
         case OPT_STORE:
             args->store = optarg;
@@ -46,19 +42,22 @@ static int parse(const struct cli_command *command, int argc, char **argv, struc
         case CLI_OPT_JSON:
             args->json = true;
             break;
-        case CLI_OPT_HELP:
-            args->help = true;
-            return 0;
         default:
-            return cli_usage(command, NULL);
+            return CLI_USAGE;
         }
     }
     if (optind < argc) {
         return cli_usage(command, "'%s' is one argument too many", argv[optind]);
     }
     args->database = args->database ? args->database : getenv("HADB_DB");
-    if (args->store == NULL || args->database == NULL) {
+    if (args->store == NULL || args->database == NULL || args->database[0] == '\0') {
         return cli_usage(command, "needs --store URL and --db NAME");
+    }
+    if (strncmp(args->store, "mem:", 4) == 0) {
+        return cli_usage(command,
+                         "--store '%s': memory belongs to the process of a node; only "
+                         "storage outside of it can be read here",
+                         args->store);
     }
     if (args->to != NULL && strcmp(args->to, "latest") != 0) {
         return cli_usage(command, "--to '%s': this release restores 'latest' only", args->to);
@@ -110,14 +109,15 @@ static int print_result(const struct store_args *args, const char *verb,
     return CLI_OK;
 }
 
-static int run_store(const struct cli_command *command, int argc, char **argv, const char *verb,
+static int run_store(const struct cli_command *command, const struct option *list, int argc,
+                     char **argv, const char *verb,
                      int (*work)(struct hadb_storage *, const struct hadb_restore_options *,
                                  struct hadb_restore_result *, struct hadb_error *))
 {
     struct store_args args = {0};
-    int r = parse(command, argc, argv, &args);
-    if (r != 0 || args.help) {
-        return args.help ? cli_help(command) : r;
+    int r = parse(command, list, argc, argv, &args);
+    if (r != 0) {
+        return r;
     }
     struct hadb_error err = {0};
     struct hadb_storage storage = {0};
@@ -125,7 +125,7 @@ static int run_store(const struct cli_command *command, int argc, char **argv, c
         return cli_fail_error(&err);
     }
     struct cli_progress progress;
-    cli_progress_start(&progress, verb, 0);
+    cli_progress_start(&progress, command->name, 0);
     struct hadb_restore_options options = HADB_RESTORE_OPTIONS_INIT;
     options.database = args.database;
     options.output = args.output;
@@ -136,32 +136,36 @@ static int run_store(const struct cli_command *command, int argc, char **argv, c
     r = work(&storage, &options, &result, &err);
     cli_progress_end(&progress);
     hadb_storage_close(&storage);
+    if (r == HADB_ETIMEDOUT) {
+        err.code = HADB_EUNAVAIL; /* a read: nothing is left open */
+    }
     return r != 0 ? cli_fail_error(&err)
                   : print_result(&args, verb, &result, cli_now_s() - started_s);
 }
 
 static int run_restore(int argc, char **argv)
 {
-    return run_store(&cli_restore, argc, argv, "restored", hadb_restore);
+    static const struct option options[] = {STORE_OPTIONS,
+                                            {"output", required_argument, NULL, OPT_OUTPUT},
+                                            {"to", required_argument, NULL, OPT_TO},
+                                            {0}};
+    return run_store(&cli_restore, options, argc, argv, "restored", hadb_restore);
 }
 
 static int run_verify(int argc, char **argv)
 {
-    return run_store(&cli_verify, argc, argv, "verified", hadb_verify);
+    static const struct option options[] = {STORE_OPTIONS, {0}};
+    return run_store(&cli_verify, options, argc, argv, "verified", hadb_verify);
 }
 
 static int run_inspect(int argc, char **argv)
 {
-    static const struct option options[] = {
-        {"json", no_argument, NULL, CLI_OPT_JSON}, {"help", no_argument, NULL, CLI_OPT_HELP}, {0}};
+    static const struct option options[] = {{"json", no_argument, NULL, CLI_OPT_JSON}, {0}};
     bool json = false;
     int option;
-    while ((option = getopt_long(argc, argv, "", options, NULL)) != -1) {
-        if (option == CLI_OPT_HELP) {
-            return cli_help(&cli_inspect);
-        }
+    while ((option = cli_option(&cli_inspect, argc, argv, options)) != -1) {
         if (option != CLI_OPT_JSON) {
-            return cli_usage(&cli_inspect, NULL);
+            return CLI_USAGE;
         }
         json = true;
     }
@@ -175,8 +179,8 @@ static int run_inspect(int argc, char **argv)
         r = cli_fail(CLI_ABSENT, "%s: no such file", argv[optind]);
     } else if (r != 0) {
         r = cli_fail_error(&err);
-    } else if (fwrite(text.data, 1, text.len, stdout) != text.len || fflush(stdout) != 0) {
-        r = cli_fail(CLI_FAILED, "cannot write the output: %s", strerror(errno));
+    } else if (fwrite(text.data, 1, text.len, stdout) != text.len) {
+        r = cli_output_failed();
     }
     hadb_buf_deinit(&text);
     return r;
@@ -195,7 +199,7 @@ const struct cli_command cli_restore = {
             "whole at the very end. `hadb scan --dir FOLDER` reads it.\n\n" STORE_HELP
             "  --output FOLDER     must not exist, or be empty\n"
             "  --to latest         the point in time; this release knows the latest one\n"
-            "  --json              one JSON object on stdout\n",
+            "  --json              one JSON object on stdout; errors, too, but on stderr\n",
     .run = run_restore,
 };
 const struct cli_command cli_verify = {
@@ -205,13 +209,14 @@ const struct cli_command cli_verify = {
     .help =
         "Exit code 7 and the name of the object if something is missing or damaged. Needs memory "
         "for one\n"
-        "copy of the database.\n\n" STORE_HELP "  --json              one JSON object on stdout\n",
+        "copy of the database.\n\n" STORE_HELP
+        "  --json              one JSON object on stdout; errors, too, but on stderr\n",
     .run = run_verify,
 };
 const struct cli_command cli_inspect = {
     .name = "inspect",
     .usage = "[--json] FILE",
     .summary = "describe one stored object (.hadbj): header, hashes, contents",
-    .help = "  --json              one JSON object on stdout\n",
+    .help = "  --json              one JSON object on stdout; errors, too, but on stderr\n",
     .run = run_inspect,
 };

@@ -11,42 +11,122 @@
 
 #include "cli/cli.h"
 
-__attribute__((format(printf, 1, 0))) static void print_line(const char *fmt, va_list args)
+static const struct cli_command *current; /* whose messages these are */
+static bool as_json;                      /* --json: errors are objects, too */
+static bool bar_shown; /* a progress bar stands on the last line of the terminal */
+
+void cli_begin(const struct cli_command *command, bool json)
+{
+    current = command;
+    as_json = json;
+}
+
+static void clear_bar(void)
+{
+    if (bar_shown) {
+        fprintf(stderr, "\r\033[K");
+        bar_shown = false;
+    }
+}
+
+/* One line on stderr: "hadb VERB: message", or with --json {"error":NAME,"message":…}. */
+static void print_message(const char *name, const char *request_id, const char *message)
 {
     fflush(stdout);
-    fprintf(stderr, "hadb: ");
-    vfprintf(stderr, fmt, args);
+    clear_bar();
+    if (!as_json) {
+        fprintf(stderr, "hadb%s%s: %s\n", current ? " " : "", current ? current->name : "",
+                message);
+        if (request_id != NULL) {
+            fprintf(stderr, "repeat it safely with --request-id %s\n", request_id);
+        }
+        return;
+    }
+    json_t *text = json_string(message); /* NULL unless it is UTF-8 */
+    json_t *out = json_pack("{s:s, s:o}", "error", name, "message",
+                            text ? text : json_string("a message with bytes that are not UTF-8"));
+    if (request_id != NULL) {
+        json_object_set_new(out, "request_id", json_string(request_id));
+    }
+    json_dumpf(out, stderr, JSON_COMPACT | JSON_PRESERVE_ORDER);
     fputc('\n', stderr);
+    json_decref(out);
+}
+
+/* The name of an error that has no finer one, as in hadb/error.h and in the HTTP interface. */
+static const char *name_of(int exit_code)
+{
+    static const char *const names[] = {
+        [CLI_FAILED] = "EIO",       [CLI_USAGE] = "EINVAL",         [CLI_ABSENT] = "ABSENT",
+        [CLI_NOT_MET] = "NOT_MET",  [CLI_UNAVAILABLE] = "EUNAVAIL", [CLI_UNKNOWN] = "EUNKNOWN",
+        [CLI_CORRUPT] = "ECORRUPT", [CLI_AUTH] = "EAUTH",
+    };
+    return names[exit_code];
+}
+
+void cli_warn(const char *fmt, ...)
+{
+    char message[CLI_MESSAGE_BYTES];
+    va_list args;
+    va_start(args, fmt);
+    vsnprintf(message, sizeof message, fmt, args);
+    va_end(args);
+    fprintf(stderr, "warning: %s\n", message);
 }
 
 int cli_usage(const struct cli_command *command, const char *fmt, ...)
 {
-    if (fmt != NULL) {
-        va_list args;
-        va_start(args, fmt);
-        print_line(fmt, args);
-        va_end(args);
+    char message[CLI_MESSAGE_BYTES];
+    va_list args;
+    va_start(args, fmt);
+    vsnprintf(message, sizeof message, fmt, args);
+    va_end(args);
+    print_message(name_of(CLI_USAGE), NULL, message);
+    if (!as_json) {
+        fprintf(stderr, "usage: hadb %s %s\n'hadb %s --help' tells more\n", command->name,
+                command->usage, command->name);
     }
-    fprintf(stderr, "usage: hadb %s %s\n", command->name, command->usage);
     return CLI_USAGE;
 }
 
 int cli_fail(int exit_code, const char *fmt, ...)
 {
+    char message[CLI_MESSAGE_BYTES];
     va_list args;
     va_start(args, fmt);
-    print_line(fmt, args);
+    vsnprintf(message, sizeof message, fmt, args);
     va_end(args);
+    print_message(name_of(exit_code), NULL, message);
     return exit_code;
+}
+
+int cli_fail_reply(int exit_code, const char *name, const char *request_id, const char *message)
+{
+    print_message(name ? name : name_of(exit_code), request_id, message);
+    return exit_code;
+}
+
+int cli_fail_file(const char *path, int reason)
+{
+    int exit_code = reason == ENOENT || reason == ENOTDIR ? CLI_ABSENT
+                    : reason == EACCES || reason == EPERM ? CLI_AUTH
+                                                          : CLI_FAILED;
+    return cli_fail(exit_code, "%s: %s", path, strerror(reason));
 }
 
 static int exit_of(const struct hadb_error *err)
 {
     switch (err->code) {
+    case HADB_EINVAL:
+    case HADB_ENOTSUP:
+    case HADB_ETOOBIG:
+        return CLI_USAGE;
     case HADB_ENODB:
         return CLI_ABSENT;
     case HADB_EUNAVAIL:
     case HADB_EBUSY:
+    case HADB_ELOCKED:
+    case HADB_EFENCED:
         return CLI_UNAVAILABLE;
     case HADB_EUNKNOWN:
     case HADB_ETIMEDOUT:
@@ -54,6 +134,7 @@ static int exit_of(const struct hadb_error *err)
     case HADB_ECORRUPT:
     case HADB_EGAP:
     case HADB_EFORKED:
+    case HADB_EVERSION:
         return CLI_CORRUPT;
     case HADB_EAUTH:
         return CLI_AUTH;
@@ -62,14 +143,10 @@ static int exit_of(const struct hadb_error *err)
     }
 }
 
-static const char *text_of(const struct hadb_error *err)
-{
-    return err->message[0] ? err->message : hadb_code_text(err->code);
-}
-
 int cli_fail_error(const struct hadb_error *err)
 {
-    return cli_fail(exit_of(err), "%s", text_of(err));
+    const char *text = err->message[0] ? err->message : hadb_code_text(err->code);
+    return cli_fail_reply(exit_of(err), hadb_code_name(err->code), NULL, text);
 }
 
 int cli_help(const struct cli_command *command)
@@ -77,6 +154,11 @@ int cli_help(const struct cli_command *command)
     printf("usage: hadb %s %s\n\n%s.\n\n%s", command->name, command->usage, command->summary,
            command->help);
     return CLI_OK;
+}
+
+int cli_output_failed(void)
+{
+    return cli_fail(CLI_FAILED, "cannot write the output: %s", strerror(errno));
 }
 
 bool cli_append(struct hadb_buf *buf, const void *data, size_t len)
@@ -207,8 +289,7 @@ int cli_print_json(json_t *take_object)
 {
     int r = take_object ? json_dumpf(take_object, stdout, JSON_COMPACT | JSON_PRESERVE_ORDER) : -1;
     json_decref(take_object);
-    fputc('\n', stdout);
-    return r == 0 && fflush(stdout) == 0 ? CLI_OK : cli_fail(CLI_FAILED, "cannot write the output");
+    return r == 0 && fputc('\n', stdout) != EOF ? CLI_OK : cli_output_failed();
 }
 
 double cli_now_s(void)
@@ -234,6 +315,7 @@ void cli_progress_show(struct cli_progress *progress, uint64_t done, const char 
     double rate = (double)done / (now_s - progress->started_s + 1e-9);
     fprintf(stderr, "\r\033[K%s: ", progress->what);
     if (progress->total != 0) {
+        done = done < progress->total ? done : progress->total; /* a file may grow */
         int width = (int)(30 * done / progress->total);
         double left_s = rate > 0 ? (double)(progress->total - done) / rate : 0;
         fprintf(stderr, "[%.*s%.*s] %3d %%  %.0f %s/s  %.0f s left", width,
@@ -243,11 +325,11 @@ void cli_progress_show(struct cli_progress *progress, uint64_t done, const char 
         fprintf(stderr, "%llu %s  %.0f/s", (unsigned long long)done, unit, rate);
     }
     fflush(stderr);
+    bar_shown = true;
 }
 
 void cli_progress_end(struct cli_progress *progress)
 {
-    if (progress->on && progress->shown_s > 0) {
-        fprintf(stderr, "\r\033[K");
-    }
+    progress->on = false;
+    clear_bar();
 }

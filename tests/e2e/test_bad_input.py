@@ -12,7 +12,7 @@ import unittest
 
 from e2e import Client, Cluster, HADB, Node, main, wait_for
 
-FAILED, USAGE, UNAVAILABLE, CORRUPT, AUTH = 1, 2, 5, 7, 8
+FAILED, USAGE, ABSENT, UNAVAILABLE, CORRUPT, AUTH = 1, 2, 3, 5, 7, 8
 NOBODY = 65534
 
 
@@ -30,7 +30,7 @@ class FolderTest(unittest.TestCase):
                               env={**os.environ, **(env or {})}, check=False, **become)
         words = done.stderr.decode(errors="replace")
         self.assertIn(done.returncode, codes if isinstance(codes, tuple) else (codes,), (args, words))
-        errors = [line for line in words.splitlines() if line.startswith("hadb: ")]
+        errors = [line for line in words.splitlines() if line.startswith(f"hadb {args[0]}: ")]
         self.assertEqual(len(errors), 1, words)
         for name in names:
             self.assertIn(name, errors[0])
@@ -56,15 +56,16 @@ class Options(FolderTest):
     def test_wrong_urls_are_named(self):
         for url in ("s4://bucket", "nonsense", "file:relative", "file://", "file://host/dir", "mem:?latency_ms=x",
                     "mem:?colour=red", "file:///tmp/x?y=1", "http//x"):
-            self.node(store=url, codes=(FAILED, USAGE), names=[url])
-            self.node(lease=url, codes=(FAILED, USAGE), names=[url])
-            self.hadb("verify", "--store", url, "--db", "app", codes=(FAILED, USAGE), names=[url])
+            self.node(store=url, codes=USAGE, names=[url])
+            self.node(lease=url, codes=USAGE, names=[url])
+            self.hadb("verify", "--store", url, "--db", "app", codes=USAGE, names=[url])
 
     def test_wrong_names_addresses_and_numbers_are_named(self):
         for name in ("", "a/b", "..", "x" * 65, "a b"):
-            self.node(name=name, codes=(FAILED, USAGE), names=["name"])
-        for listen in ("127.0.0.1", "127.0.0.1:port", "127.0.0.1:70000", "nowhere.invalid:1", ":::"):
-            self.node(listen=listen, codes=(FAILED, USAGE, AUTH), names=[listen])
+            self.node(name=name, codes=USAGE, names=["name"])
+        for listen in ("127.0.0.1", "127.0.0.1:port", "127.0.0.1:70000", ":::"):
+            self.node(listen=listen, codes=USAGE, names=[listen])
+        self.node(listen="nowhere.invalid:1", codes=(FAILED, USAGE, AUTH), names=["nowhere.invalid:1"])
         for more in (("--ttl-ms", "0"), ("--ttl-ms", "x"), ("--window", "9"), ("--workers", "0"),
                      ("--shutdown-ms", "-1")):
             self.node(more=more, codes=USAGE, names=[more[0], more[1]])
@@ -93,12 +94,12 @@ class Options(FolderTest):
                 self.assertIn(url.split("hunter2")[0].split("AKIA")[0].split("u:")[0], error)
 
     def test_beyond_loopback_a_token_is_required(self):
-        error = self.node(listen="0.0.0.0:0", more=("--advertise", "127.0.0.1:1"), codes=(AUTH, FAILED))
+        error = self.node(listen="0.0.0.0:0", more=("--advertise", "127.0.0.1:1"), codes=AUTH)
         self.assertIn("token", error)
 
     def test_a_wildcard_needs_an_address_for_others(self):
         token = self.write("token", "secret\n")
-        error = self.node(listen="0.0.0.0:0", more=("--token-file", token), codes=(FAILED, USAGE))
+        error = self.node(listen="0.0.0.0:0", more=("--token-file", token), codes=USAGE)
         self.assertIn("advertise", error)
 
     def test_bad_token_files_are_named(self):
@@ -160,7 +161,7 @@ class Folders(FolderTest):
             cluster.leader()
             for name in ("n1", "n2"):
                 self.node(name=name, data=node.data, store=f"file://{cluster.folder}/store",
-                          lease=f"file://{cluster.folder}/lease", codes=(FAILED, UNAVAILABLE), names=[node.data])
+                          lease=f"file://{cluster.folder}/lease", codes=UNAVAILABLE, names=[node.data])
             self.assertEqual(node.client.kv("PUT", "app", "k", b"1").status, 200)
 
     def test_a_port_that_is_taken_is_named(self):
@@ -168,11 +169,11 @@ class Folders(FolderTest):
             taken.bind(("127.0.0.1", 0))
             taken.listen()
             address = f"127.0.0.1:{taken.getsockname()[1]}"
-            self.node(listen=address, codes=(FAILED, UNAVAILABLE), names=[address])
+            self.node(listen=address, codes=FAILED, names=[address])
 
     def test_scanning_a_folder_without_a_database_is_refused_and_makes_nothing(self):
         for path in (f"{self.folder}/none", self.folder):
-            self.hadb("scan", "--dir", path, codes=FAILED, names=[path])
+            self.hadb("scan", "--dir", path, codes=ABSENT, names=[path])
         self.assertEqual(os.listdir(self.folder), [])
 
 
@@ -386,7 +387,7 @@ class StorageDamage(FolderTest):
     def test_a_missing_manifest_halts_and_is_named(self):
         path = glob.glob(f"{self.cluster.folder}/store/*/*/manifest")[0]
         os.unlink(path)
-        self.is_named(path, codes=(CORRUPT, 3))
+        self.is_named(path, codes=(CORRUPT, ABSENT))
 
     def test_a_damaged_manifest_and_a_damaged_name_are_named(self):
         for pattern in ("*/*/manifest", "names/app"):
