@@ -3,12 +3,13 @@
  * Hop 1 of 8: the HTTP side. One table from method and path to a handler, errors as JSON.
  *
  *   GET  /healthz /readyz /v1/status /v1/metrics
- *   PUT GET HEAD DELETE /v1/db/{db}/kv/{key}     GET /v1/db/{db}/scan     POST /v1/db/{db}/batch
+ *   PUT GET HEAD DELETE /v1/db/{db}/kv/{key}     GET HEAD /v1/db/{db}/scan     POST /v1/db/{db}/batch
  *   POST /v1/db/{db}/handoff                      between nodes: POST /v1/stream,
  *                                                 /v1/db/{db}/forward /ready /poke
  *
  * Thread: the loop; a handler never blocks.
- * Invariants: every exchange is answered exactly once; every error has a body {"error","message"}.
+ * Invariants: every exchange is answered exactly once; every error has a body {"error","message"}; a handler
+ * sees only methods, query parameters and Hadb- headers that its row of the table allows.
  */
 #include "node/api_private.h"
 
@@ -136,126 +137,190 @@ static void metrics(struct hadb_node *node, struct hadb_http_exchange *exchange)
 
 /* ---- routing ---- */
 
+#define GET (1u << HADB_HTTP_GET)
+#define HEAD (1u << HADB_HTTP_HEAD)
+#define PUT (1u << HADB_HTTP_PUT)
+#define POST (1u << HADB_HTTP_POST)
+#define DELETE (1u << HADB_HTTP_DELETE)
+
+#define BODY_SMALL_MAX ((size_t)64 << 10)
+
 typedef void (*node_handler)(struct hadb_node *node, struct hadb_http_exchange *exchange);
 typedef void (*db_handler)(struct hadb_node *node, struct hadb_db *db,
                            struct hadb_http_exchange *exchange,
                            const struct hadb_http_request *request);
 
-static const struct {
-    const char *path;
-    node_handler handler;
-} node_routes[] = {
-    {"/healthz", healthz},
-    {"/readyz", readyz},
-    {"/v1/status", status},
-    {"/v1/metrics", metrics},
+/* One row for each way to use a path; rows of one path follow each other. */
+static const struct route {
+    const char *name; /* a whole path, or what stands behind /v1/db/{db}/ */
+    unsigned methods;
+    const char *params[6]; /* query parameters that it takes */
+    size_t body_bytes_max; /* 0 = as the server's */
+    node_handler node;     /* one of the three */
+    db_handler db;
+    bool kv, stream;
+} routes[] = {
+    {"/healthz", GET | HEAD, {0}, BODY_SMALL_MAX, .node = healthz},
+    {"/readyz", GET | HEAD, {0}, BODY_SMALL_MAX, .node = readyz},
+    {"/v1/status", GET | HEAD, {0}, BODY_SMALL_MAX, .node = status},
+    {"/v1/metrics", GET | HEAD, {0}, BODY_SMALL_MAX, .node = metrics},
+    {"/v1/stream", POST, {0}, 0, .stream = true},
+    {"kv", GET | HEAD, {0}, BODY_SMALL_MAX, .kv = true},
+    {"kv", PUT, {"if_absent", "if_version"}, HADB_VALUE_BYTES_MAX, .kv = true},
+    {"kv", DELETE, {"if_version"}, BODY_SMALL_MAX, .kv = true},
+    {"scan",
+     GET | HEAD,
+     {"prefix", "start", "end", "limit", "reverse"},
+     BODY_SMALL_MAX,
+     .db = hadb__api_scan},
+    {"batch", POST, {0}, 0, .db = hadb__api_batch},
+    {"handoff", POST, {0}, BODY_SMALL_MAX, .db = hadb__api_handoff},
+    {"forward", POST, {0}, 0, .db = hadb__api_forward},
+    {"ready", POST, {0}, BODY_SMALL_MAX, .db = hadb__api_ready},
+    {"poke", POST, {0}, BODY_SMALL_MAX, .db = hadb__api_poke},
 };
 
-static const struct {
-    const char *what;
-    enum hadb_http_method method;
-    db_handler handler;
-} db_routes[] = {
-    {"scan", HADB_HTTP_GET, hadb__api_scan},        {"batch", HADB_HTTP_POST, hadb__api_batch},
-    {"handoff", HADB_HTTP_POST, hadb__api_handoff}, {"forward", HADB_HTTP_POST, hadb__api_forward},
-    {"ready", HADB_HTTP_POST, hadb__api_ready},     {"poke", HADB_HTTP_POST, hadb__api_poke},
+/* A path taken apart. */
+struct target {
+    const struct route *route; /* the first row of its path; NULL = there is no such path */
+    struct hadb_slice db;      /* name, as it was sent */
+    struct hadb_slice key;     /* kv: percent-encoded */
 };
 
-static void no_such_path(struct hadb_http_exchange *exchange)
+static bool same_path(const struct route *a, const struct route *b)
 {
-    hadb_http_reply_error(exchange, 404, HADB_EINVAL, NULL, 0,
-                          "no such path: see /v1/status, /v1/db/{db}/kv/{key}");
+    return b < routes + HADB_LEN(routes) && strcmp(a->name, b->name) == 0;
 }
 
-static void wrong_method(struct hadb_http_exchange *exchange)
+static void find_path(struct hadb_slice path, struct target *out)
 {
-    hadb_http_reply_error(exchange, 405, HADB_EINVAL, NULL, 0,
-                          "this path does not take this method");
+    struct hadb_slice rest = path, name = path;
+    bool of_db = hadb_slice_starts(path, hadb_slice_str("/v1/db/"));
+    *out = (struct target){0};
+    if (of_db) {
+        rest = hadb_slice((const char *)path.data + 6, path.len - 6);
+        if (!hadb_http_path_next(&rest, &out->db) || !hadb_http_path_next(&rest, &name)) {
+            return;
+        }
+    }
+    for (size_t i = 0; i < HADB_LEN(routes) && !out->route; i++) {
+        bool whole = !of_db || rest.len == 0 || routes[i].kv;
+        if (whole && hadb_slice_eq(name, hadb_slice_str(routes[i].name)) &&
+            of_db == (routes[i].kv || routes[i].db)) {
+            out->route = &routes[i];
+        }
+    }
+    /* All that follows is the key, slashes included. */
+    if (of_db && rest.len > 0) {
+        out->key = hadb_slice((const char *)rest.data + 1, rest.len - 1);
+    }
+}
+
+/* The row of this method; NULL when the path does not take it. */
+static const struct route *find_method(const struct route *first, enum hadb_http_method method)
+{
+    for (const struct route *route = first; same_path(first, route); route++) {
+        if (route->methods & 1u << method) {
+            return route;
+        }
+    }
+    return NULL;
+}
+
+size_t hadb__api_body_max(void *arg, enum hadb_http_method method, struct hadb_slice path)
+{
+    struct target target;
+    (void)arg;
+    find_path(path, &target);
+    const struct route *route = target.route ? find_method(target.route, method) : NULL;
+    return route ? route->body_bytes_max : BODY_SMALL_MAX;
+}
+
+static void wrong_method(struct hadb_http_exchange *exchange, const struct route *first)
+{
+    static const char *const names[] = {"GET", "HEAD", "PUT", "POST", "DELETE"};
+    static const unsigned bits[] = {GET, HEAD, PUT, POST, DELETE};
+    char allow[64] = "", message[128];
+    size_t len = 0;
+    unsigned methods = 0;
+    for (const struct route *route = first; same_path(first, route); route++) {
+        methods |= route->methods;
+    }
+    for (size_t i = 0; i < HADB_LEN(names); i++) {
+        if (methods & bits[i]) {
+            len += (size_t)snprintf(allow + len, sizeof allow - len, "%s%s", len ? ", " : "",
+                                    names[i]);
+        }
+    }
+    struct hadb_http_header header = {"Allow", allow};
+    snprintf(message, sizeof message, "this path does not take this method: it takes %s", allow);
+    hadb_http_reply_error(exchange, 405, HADB_EINVAL, &header, 1, message);
 }
 
 static struct hadb_db *find_db(struct hadb_node *node, struct hadb_slice segment,
                                struct hadb_http_exchange *exchange)
 {
-    char name[HADB_NAME_BYTES_MAX + 1] = "";
+    char name[HADB_NAME_BYTES_MAX + 1] = "", message[200];
     if (segment.len <= HADB_NAME_BYTES_MAX) {
         memcpy(name, segment.data, segment.len);
         name[segment.len] = '\0';
     }
     struct hadb_db *db = name[0] ? hadb__node_find_db(node, name) : NULL;
     if (!db) {
-        char message[200];
-        snprintf(message, sizeof message, "no database %s on node %s", name, node->name);
+        snprintf(message, sizeof message, "no database '%s' on node %s", name, node->name);
         hadb__api_refuse(exchange, HADB_ENODB, message);
     }
     return db;
 }
 
-static void route_db(struct hadb_node *node, struct hadb_http_exchange *exchange,
-                     const struct hadb_http_request *request, struct hadb_slice rest)
+static void run(struct hadb_node *node, const struct route *route, const struct target *target,
+                struct hadb_http_exchange *exchange, const struct hadb_http_request *request)
 {
-    struct hadb_slice name, what;
-    if (!hadb_http_path_next(&rest, &name) || !hadb_http_path_next(&rest, &what)) {
-        no_such_path(exchange);
+    if (route->node) {
+        route->node(node, exchange);
         return;
     }
-    struct hadb_db *db = find_db(node, name, exchange);
+    if (route->stream) {
+        hadb__stream_accept(node, exchange, request);
+        return;
+    }
+    struct hadb_db *db = find_db(node, target->db, exchange);
     if (!db) {
         return;
     }
-    if (hadb_slice_eq(what, hadb_slice_str("kv"))) {
-        /* All that follows is the key, slashes included. */
-        if (rest.len > 0 && *(const char *)rest.data == '/') {
-            rest = hadb_slice((const char *)rest.data + 1, rest.len - 1);
-        }
-        hadb__api_kv(node, db, exchange, request, rest);
-        return;
+    if (route->kv) {
+        hadb__api_kv(node, db, exchange, request, target->key);
+    } else {
+        route->db(node, db, exchange, request);
     }
-    for (size_t i = 0; i < HADB_LEN(db_routes); i++) {
-        if (!hadb_slice_eq(what, hadb_slice_str(db_routes[i].what)) || rest.len > 0) {
-            continue;
-        }
-        if (request->method != db_routes[i].method) {
-            wrong_method(exchange);
-        } else {
-            db_routes[i].handler(node, db, exchange, request);
-        }
-        return;
-    }
-    no_such_path(exchange);
 }
 
 void hadb__api_handle(void *arg, struct hadb_http_exchange *exchange,
                       const struct hadb_http_request *request)
 {
     struct hadb_node *node = arg;
-    struct hadb_slice path = request->path;
+    struct target target;
+    struct hadb_error err;
     if (__atomic_load_n(&node->closing, __ATOMIC_ACQUIRE)) {
         hadb__api_refuse(exchange, HADB_EUNAVAIL, "the node is starting or closing");
         return;
     }
-    for (size_t i = 0; i < HADB_LEN(node_routes); i++) {
-        if (hadb_slice_eq(path, hadb_slice_str(node_routes[i].path))) {
-            if (request->method == HADB_HTTP_GET || request->method == HADB_HTTP_HEAD) {
-                node_routes[i].handler(node, exchange);
-            } else {
-                wrong_method(exchange);
-            }
-            return;
-        }
-    }
-    if (hadb_slice_eq(path, hadb_slice_str("/v1/stream"))) {
-        if (request->method == HADB_HTTP_POST) {
-            hadb__stream_accept(node, exchange, request);
-        } else {
-            wrong_method(exchange);
-        }
+    find_path(request->path, &target);
+    if (!target.route) {
+        hadb_http_reply_error(exchange, 404, HADB_EINVAL, NULL, 0,
+                              "no such path: see /v1/status, /v1/db/{db}/kv/{key}");
         return;
     }
-    struct hadb_slice prefix = hadb_slice_str("/v1/db");
-    if (hadb_slice_starts(path, hadb_slice_str("/v1/db/"))) {
-        route_db(node, exchange, request,
-                 hadb_slice((const char *)path.data + prefix.len, path.len - prefix.len));
+    const struct route *route = find_method(target.route, request->method);
+    if (!route) {
+        wrong_method(exchange, target.route);
         return;
     }
-    no_such_path(exchange);
+    int r = hadb__api_check_query(request->query, route->params, &err);
+    r = r < 0 ? r : hadb__api_check_headers(exchange, &err);
+    if (r < 0) {
+        hadb__api_error(exchange, r, &err);
+        return;
+    }
+    run(node, route, &target, exchange, request);
 }

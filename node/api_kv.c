@@ -46,50 +46,7 @@ void hadb__api_op_free(struct hadb_api_op *op)
     hadb_free(op);
 }
 
-/* ---- headers ---- */
-
-static int bad_header(struct hadb_error *err, const char *name)
-{
-    return hadb_fail(err, HADB_EINVAL, "header %s is malformed", name);
-}
-
-static int read_level(const char *text, enum hadb_read_level *out, struct hadb_error *err)
-{
-    static const struct {
-        const char *name;
-        enum hadb_read_level level;
-    } levels[] = {{"any", HADB_READ_ANY},
-                  {"bookmark", HADB_READ_BOOKMARK},
-                  {"linearizable", HADB_READ_LINEARIZABLE}};
-    for (size_t i = 0; i < HADB_LEN(levels); i++) {
-        if (strcmp(text, levels[i].name) == 0) {
-            *out = levels[i].level;
-            return 0;
-        }
-    }
-    return hadb_fail(err, HADB_EINVAL, "header Hadb-Read: any, bookmark or linearizable");
-}
-
-int hadb__api_options(struct hadb_http_exchange *exchange, struct hadb_kv_options *options,
-                      struct hadb_error *err)
-{
-    *options = (struct hadb_kv_options){.deadline_ms = HADB_DEADLINE_MS_DEFAULT};
-    const char *id = hadb_http_request_header(exchange, "Hadb-Request-Id");
-    const char *read = hadb_http_request_header(exchange, "Hadb-Read");
-    const char *ack = hadb_http_request_header(exchange, "Hadb-Ack");
-    const char *deadline = hadb_http_request_header(exchange, "Hadb-Deadline-Ms");
-    options->bookmark = hadb_http_request_header(exchange, "Hadb-Bookmark");
-    uint64_t ms = HADB_DEADLINE_MS_DEFAULT;
-    if (id && (!hadb_id_parse(id, &options->request_id) || !hadb_id_is_v7(&options->request_id))) {
-        return hadb_fail(err, HADB_EINVAL, "header Hadb-Request-Id: a UUID of version 7");
-    }
-    if (deadline && !hadb_parse_u64(deadline, 1, HADB_DEADLINE_MS_MAX, &ms)) {
-        return bad_header(err, "Hadb-Deadline-Ms");
-    }
-    options->deadline_ms = (uint32_t)ms;
-    int r = ack ? hadb_ack_parse(ack, &options->ack, err) : 0;
-    return r < 0 || !read ? r : read_level(read, &options->read, err);
-}
+/* ---- answers ---- */
 
 void hadb__api_headers(const struct hadb_req *req, struct hadb_api_headers *out)
 {
@@ -109,8 +66,6 @@ void hadb__api_headers(const struct hadb_req *req, struct hadb_api_headers *out)
         out->list[out->len++] = (struct hadb_http_header){"Hadb-Request-Id", out->request_id};
     }
 }
-
-/* ---- answers ---- */
 
 void hadb__api_outcome(struct hadb_api_op *op)
 {
@@ -187,51 +142,21 @@ void hadb__api_run(struct hadb_api_op *op, struct hadb_db *db,
 
 /* ---- one key ---- */
 
-static int conditions(const struct hadb_http_request *request, struct hadb_kv_options *options,
-                      struct hadb_error *err)
-{
-    struct hadb_slice value;
-    char text[HADB_VERSION_TEXT_BYTES] = "";
-    options->if_absent = hadb_http_query_find(request->query, "if_absent", &value) &&
-                         !hadb_slice_eq(value, hadb_slice_str("false")) &&
-                         !hadb_slice_eq(value, hadb_slice_str("0"));
-    if (!hadb_http_query_find(request->query, "if_version", &value)) {
-        return 0;
-    }
-    if (value.len < sizeof text) {
-        memcpy(text, value.data, value.len);
-    }
-    if (!hadb_version_parse(text, &options->if_version) || options->if_version.txid == 0) {
-        return hadb_fail(err, HADB_EINVAL, "if_version: a version as Hadb-Version gave it");
-    }
-    return options->if_absent
-               ? hadb_fail(err, HADB_EINVAL, "if_absent and if_version exclude each other")
-               : 0;
-}
-
-static int request_of(struct hadb_api_op *op, const struct hadb_http_request *request,
-                      struct hadb_error *err)
+static void request_of(struct hadb_api_op *op, enum hadb_http_method method)
 {
     struct hadb_request *out = &op->req.request;
     out->key = hadb_buf_slice(&op->key);
-    switch (request->method) {
-    case HADB_HTTP_PUT:
+    if (method == HADB_HTTP_PUT) {
         op->req.kind = HADB_REQ_WRITE;
         op->body = hadb_http_take_body(op->exchange);
         out->type = HADB_REQUEST_PUT;
         out->value = hadb_buf_slice(&op->body);
-        return 0;
-    case HADB_HTTP_DELETE:
+    } else if (method == HADB_HTTP_DELETE) {
         op->req.kind = HADB_REQ_WRITE;
         out->type = HADB_REQUEST_DELETE;
-        return 0;
-    case HADB_HTTP_GET:
-    case HADB_HTTP_HEAD:
+    } else {
         op->req.kind = HADB_REQ_READ;
         out->type = HADB_REQUEST_GET;
-        return 0;
-    default:
-        return hadb_fail(err, HADB_EPROTO, "a key takes PUT, GET, HEAD and DELETE");
     }
 }
 
@@ -246,19 +171,17 @@ void hadb__api_kv(struct hadb_node *node, struct hadb_db *db, struct hadb_http_e
     }
     int r = hadb__api_options(exchange, &options, &err);
     if (r == 0) {
-        r = conditions(request, &options, &err);
+        r = hadb__api_conditions(request->query, &options, &err);
     }
     if (r == 0 && !hadb_percent_decode(key_text.data, key_text.len, &op->key)) {
         r = hadb_fail(&err, HADB_EINVAL, "the key is not percent-encoded properly");
-    }
-    if (r == 0) {
-        r = request_of(op, request, &err);
     }
     if (r < 0) {
         hadb__api_error(exchange, r, &err);
         hadb__api_op_free(op);
         return;
     }
+    request_of(op, request->method);
     hadb__api_run(op, db, &options, op->req.kind == HADB_REQ_WRITE ? written : got);
 }
 
@@ -328,12 +251,25 @@ static int query_bytes(const struct hadb_http_request *request, const char *name
     return r == HADB_ABSENT ? 0 : hadb_wrap(err, r, "%s", name);
 }
 
-static int query_flag(const struct hadb_http_request *request, const char *name)
+static int scan_limit(const struct hadb_http_request *request, uint64_t *out,
+                      struct hadb_error *err)
 {
-    struct hadb_slice value;
-    return hadb_http_query_find(request->query, name, &value) &&
-           !hadb_slice_eq(value, hadb_slice_str("false")) &&
-           !hadb_slice_eq(value, hadb_slice_str("0"));
+    struct hadb_buf text HADB_CLEANUP(hadb_buf_deinit) = {0};
+    int r = hadb_http_query_get(request->query, "limit", &text, err);
+    if (r == HADB_ABSENT) {
+        *out = HADB_SCAN_LIMIT_DEFAULT;
+        return 0;
+    }
+    const char *cstr = r == 0 ? hadb_buf_cstr(&text) : NULL;
+    if (r == 0 && !cstr) {
+        return hadb_fail_nomem(err);
+    }
+    if (r == 0 &&
+        (strlen(cstr) != text.len || !hadb_parse_u64(cstr, 1, HADB_SCAN_LIMIT_MAX, out))) {
+        return hadb_fail(err, HADB_EINVAL, "query parameter limit: a whole number from 1 to %u",
+                         HADB_SCAN_LIMIT_MAX);
+    }
+    return r;
 }
 
 void hadb__api_scan(struct hadb_node *node, struct hadb_db *db, struct hadb_http_exchange *exchange,
@@ -345,18 +281,14 @@ void hadb__api_scan(struct hadb_node *node, struct hadb_db *db, struct hadb_http
     if (!op) {
         return;
     }
-    struct hadb_buf text HADB_CLEANUP(hadb_buf_deinit) = {0};
-    uint64_t limit = HADB_SCAN_LIMIT_DEFAULT;
+    uint64_t limit = 0;
+    bool reverse = false;
     int r = hadb__api_options(exchange, &options, &err);
     r = r < 0 ? r : query_bytes(request, "prefix", &op->prefix, &err);
     r = r < 0 ? r : query_bytes(request, "start", &op->start, &err);
     r = r < 0 ? r : query_bytes(request, "end", &op->end, &err);
-    r = r < 0 ? r : query_bytes(request, "limit", &text, &err);
-    if (r == 0 && text.len > 0 &&
-        (!hadb_buf_cstr(&text) ||
-         !hadb_parse_u64((const char *)text.data, 1, HADB_SCAN_LIMIT_MAX, &limit))) {
-        r = hadb_fail(&err, HADB_EINVAL, "limit: 1 to %u", HADB_SCAN_LIMIT_MAX);
-    }
+    r = r < 0 ? r : scan_limit(request, &limit, &err);
+    r = r < 0 ? r : hadb__api_flag(request->query, "reverse", &reverse, &err);
     if (r < 0) {
         hadb__api_error(exchange, r, &err);
         hadb__api_op_free(op);
@@ -368,71 +300,11 @@ void hadb__api_scan(struct hadb_node *node, struct hadb_db *db, struct hadb_http
                                             .range = {.start = hadb_buf_slice(&op->start),
                                                       .end = hadb_buf_slice(&op->end),
                                                       .prefix = hadb_buf_slice(&op->prefix),
-                                                      .reverse = query_flag(request, "reverse")}};
+                                                      .reverse = reverse}};
     hadb__api_run(op, db, &options, scanned);
 }
 
 /* ---- batch ---- */
-
-static int batch_op(struct hadb_api_op *op, size_t i, const json_t *item, struct hadb_error *err)
-{
-    struct hadb_buf *key = &op->op_bytes[2 * i], *value = &op->op_bytes[2 * i + 1];
-    const char *what = json_string_value(json_object_get(item, "op"));
-    const char *version = json_string_value(json_object_get(item, "if_version"));
-    struct hadb_kv_op *out = &op->ops[i];
-    bool put = what && strcmp(what, "put") == 0;
-    if (!put && !(what && strcmp(what, "delete") == 0)) {
-        return hadb_fail(err, HADB_EINVAL, "operation %zu: \"op\" is \"put\" or \"delete\"", i);
-    }
-    int r = hadb__json_get_bytes(item, "key", key);
-    if (r == 0 && put) {
-        r = hadb__json_get_bytes(item, "value", value);
-    }
-    if (r == HADB_ENOMEM) {
-        return hadb_fail_nomem(err);
-    }
-    if (r != 0 || (version && !hadb_version_parse(version, &out->if_version))) {
-        return hadb_fail(err, HADB_EINVAL,
-                         "operation %zu: \"key\" and \"value\" are strings (or key_base64, "
-                         "value_base64), \"if_version\" a version",
-                         i);
-    }
-    out->type = put ? HADB_OP_PUT : HADB_OP_DELETE;
-    out->key = hadb_buf_slice(key);
-    out->value = hadb_buf_slice(value);
-    out->if_absent = json_is_true(json_object_get(item, "if_absent"));
-    return 0;
-}
-
-static int batch_parse(struct hadb_api_op *op, struct hadb_slice body, struct hadb_error *err)
-{
-    json_error_t where;
-    op->json = body.len ? json_loadb(body.data, body.len, JSON_ALLOW_NUL, &where) : NULL;
-    const json_t *list = json_object_get(op->json, "ops");
-    size_t len = json_array_size(list);
-    if (!json_is_array(list) || len == 0) {
-        return hadb_fail(err, HADB_EINVAL, "the body must be {\"ops\":[{\"op\":\"put\",…},…]}");
-    }
-    if (len > HADB_BATCH_OPS_MAX) {
-        return hadb_fail(err, HADB_ETOOBIG, "a batch has at most %u operations",
-                         HADB_BATCH_OPS_MAX);
-    }
-    op->ops = hadb_calloc(len, sizeof *op->ops);
-    op->op_bytes = hadb_calloc(2 * len, sizeof *op->op_bytes);
-    if (!op->ops || !op->op_bytes) {
-        return hadb_fail_nomem(err);
-    }
-    op->op_bytes_len = 2 * len;
-    int r = 0;
-    for (size_t i = 0; r == 0 && i < len; i++) {
-        r = batch_op(op, i, json_array_get(list, i), err);
-    }
-    op->req.request.ops = op->ops;
-    op->req.request.ops_len = len;
-    json_decref(op->json);
-    op->json = NULL;
-    return r;
-}
 
 void hadb__api_batch(struct hadb_node *node, struct hadb_db *db,
                      struct hadb_http_exchange *exchange, const struct hadb_http_request *request)
@@ -446,7 +318,7 @@ void hadb__api_batch(struct hadb_node *node, struct hadb_db *db,
     op->req.kind = HADB_REQ_WRITE;
     op->req.request.type = HADB_REQUEST_BATCH;
     int r = hadb__api_options(exchange, &options, &err);
-    r = r < 0 ? r : batch_parse(op, request->body, &err);
+    r = r < 0 ? r : hadb__api_batch_parse(op, request->body, &err);
     if (r < 0) {
         hadb__api_error(exchange, r, &err);
         hadb__api_op_free(op);

@@ -137,14 +137,19 @@ static int read_target(struct hadb_api_op *op, char out[HADB_NAME_BYTES_MAX + 1]
     if (op->body.len == 0) {
         return HADB_ABSENT;
     }
-    op->json = json_loadb((const char *)op->body.data, op->body.len, 0, NULL);
+    static const char *const names[] = {"to", NULL};
+    int r = hadb__api_json_object(hadb_buf_slice(&op->body), names, "{\"to\":\"NAME\"}", &op->json,
+                                  err);
+    if (r < 0) {
+        return r;
+    }
     const json_t *to = json_object_get(op->json, "to");
-    if (json_is_object(op->json) && (!to || json_is_null(to))) {
+    if (!to || json_is_null(to)) {
         return HADB_ABSENT;
     }
     const char *name = json_string_value(to);
-    if (!name || !hadb_name_valid(name)) {
-        return hadb_fail(err, HADB_EINVAL, "the body must be {\"to\":\"NAME\"} or nothing");
+    if (!name || strlen(name) != json_string_length(to) || !hadb_name_valid(name)) {
+        return hadb_fail(err, HADB_EINVAL, "to must be the name of a node");
     }
     snprintf(out, HADB_NAME_BYTES_MAX + 1, "%s", name);
     return 0;

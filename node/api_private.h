@@ -23,9 +23,6 @@ struct hadb_api_op {
 /* NULL when out of memory: the exchange has been answered then. */
 struct hadb_api_op *hadb__api_op_new(struct hadb_node *node, struct hadb_http_exchange *exchange);
 void hadb__api_op_free(struct hadb_api_op *op);
-/* Reads the Hadb-* headers into @options. HADB_EINVAL names the header. */
-int hadb__api_options(struct hadb_http_exchange *exchange, struct hadb_kv_options *options,
-                      struct hadb_error *err);
 /* Starts op->req (its request is set) with @done, or answers with an error and frees @op. */
 void hadb__api_run(struct hadb_api_op *op, struct hadb_db *db,
                    const struct hadb_kv_options *options, void (*done)(struct hadb_req *req));
@@ -44,6 +41,29 @@ void hadb__api_headers(const struct hadb_req *req, struct hadb_api_headers *out)
 void hadb__api_refuse(struct hadb_http_exchange *exchange, int r, const char *message);
 void hadb__api_json(struct hadb_http_exchange *exchange, unsigned status,
                     struct hadb_buf *take_body);
+
+/* api_args.c: query, headers and JSON members, read strictly; lists of names end with NULL.
+ * HADB_EINVAL names what is wrong and what is allowed. */
+/* Every parameter is in @names, there once, and percent-encoded properly. */
+int hadb__api_check_query(struct hadb_slice query, const char *const *names,
+                          struct hadb_error *err);
+/* Every header that starts with "Hadb-" is known and there once. */
+int hadb__api_check_headers(const struct hadb_http_exchange *exchange, struct hadb_error *err);
+/* "name", "name=true", "name=false" (or 1, 0). */
+int hadb__api_flag(struct hadb_slice query, const char *name, bool *out, struct hadb_error *err);
+/* ?if_absent and ?if_version. */
+int hadb__api_conditions(struct hadb_slice query, struct hadb_kv_options *options,
+                         struct hadb_error *err);
+/* Reads the Hadb-* headers into @options. */
+int hadb__api_options(const struct hadb_http_exchange *exchange, struct hadb_kv_options *options,
+                      struct hadb_error *err);
+/* Parses an object with no members but @names; @form shows one in messages. Caller decrefs. */
+int hadb__api_json_object(struct hadb_slice body, const char *const *names, const char *form,
+                          json_t **out, struct hadb_error *err);
+int hadb__api_json_members(json_t *object, const char *const *names, const char *where,
+                           struct hadb_error *err);
+/* Fills in op->ops and op->req.request. */
+int hadb__api_batch_parse(struct hadb_api_op *op, struct hadb_slice body, struct hadb_error *err);
 
 /* api_json.c: text that may not be UTF-8 */
 int hadb__base64_encode(struct hadb_slice in, struct hadb_buf *out);

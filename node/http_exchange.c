@@ -20,19 +20,9 @@
 #include "base/alloc.h"
 #include "base/buf.h"
 #include "base/error.h"
-#include "base/hash.h"
-#include "base/url.h"
 #include "node/http_server_private.h"
 
 #define BODY_RESERVE_BYTES ((size_t)64 << 10)
-
-static const struct {
-    const char *text;
-    enum hadb_http_method method;
-} methods[] = {
-    {"GET", HADB_HTTP_GET},   {"HEAD", HADB_HTTP_HEAD},     {"PUT", HADB_HTTP_PUT},
-    {"POST", HADB_HTTP_POST}, {"DELETE", HADB_HTTP_DELETE},
-};
 
 static void release(struct hadb_http_exchange *x, unsigned holder)
 {
@@ -79,114 +69,6 @@ void *hadb__http_on_uri(void *cls, const char *uri, struct MHD_Connection *mhd)
     x->path_len = mark ? (size_t)(mark - x->uri) : len;
     conn->exchange = x;
     return x;
-}
-
-static void refuse(struct hadb_http_exchange *x, unsigned status, int code, const char *text)
-{
-    if (!x->refused) {
-        x->refused = status;
-        x->refused_code = code;
-        x->refused_text = text;
-    }
-}
-
-struct head_facts {
-    unsigned hosts_len, lengths_len, codings_len;
-    bool chunked;
-    bool bad_name;
-    uint64_t length;
-};
-
-/* Characters of a header name (RFC 9110 5.6.2): a blank before the colon would hide a header from us. */
-static bool is_token(const char *s)
-{
-    for (const char *p = s; *p; p++) {
-        if (*p <= ' ' || *p >= 0x7f || strchr("\"(),/:;<=>?@[\\]{}", *p)) {
-            return false;
-        }
-    }
-    return *s != '\0';
-}
-
-static enum MHD_Result collect_fact(void *cls, enum MHD_ValueKind kind, const char *name,
-                                    const char *value)
-{
-    struct head_facts *facts = cls;
-    (void)kind;
-    value = value ? value : "";
-    if (!is_token(name)) {
-        facts->bad_name = true;
-    } else if (strcasecmp(name, "Host") == 0) {
-        facts->hosts_len++;
-    } else if (strcasecmp(name, "Content-Length") == 0) {
-        facts->lengths_len++;
-        facts->bad_name |= !hadb_parse_u64(value, 0, UINT64_MAX, &facts->length);
-    } else if (strcasecmp(name, "Transfer-Encoding") == 0) {
-        facts->codings_len++;
-        facts->chunked = strcasecmp(value, "chunked") == 0;
-    }
-    return MHD_YES;
-}
-
-/* The target must be printable and reach up to the blank before the version: a NUL or blank inside
- * would make us see another key than the one that was meant. */
-static bool target_ok(const struct hadb_http_exchange *x, const char *version)
-{
-    for (size_t i = 0; i < x->uri_len; i++) {
-        unsigned char c = (unsigned char)x->uri[i];
-        if (c <= ' ' || c == 0x7f) {
-            return false;
-        }
-    }
-    return x->uri_len > 0 && x->mhd_uri && version == x->mhd_uri + x->uri_len + 1;
-}
-
-static bool authorised(const struct hadb_http_exchange *x, struct MHD_Connection *mhd)
-{
-    struct hadb_http_server *server = x->server;
-    if (!server->token) {
-        return true;
-    }
-    if (server->exempt && server->exempt(server->arg, x->method, hadb_slice(x->uri, x->path_len))) {
-        return true;
-    }
-    const char *value = MHD_lookup_connection_value(mhd, MHD_HEADER_KIND, "Authorization");
-    if (!value || strncasecmp(value, "Bearer ", 7) != 0) {
-        return false;
-    }
-    value += 7;
-    while (*value == ' ') {
-        value++;
-    }
-    return hadb_secret_eq(value, server->token);
-}
-
-static size_t bodies_left(const struct hadb_http_server *server)
-{
-    return server->bodies_bytes_max - HADB_MIN(server->bodies_bytes, server->bodies_bytes_max);
-}
-
-static void check_head(struct hadb_http_exchange *x, struct MHD_Connection *mhd,
-                       const char *version, struct head_facts *facts)
-{
-    MHD_get_connection_values(mhd, MHD_HEADER_KIND, collect_fact, facts);
-    if (!target_ok(x, version)) {
-        refuse(x, 400, HADB_EPROTO,
-               "malformed request target: percent-encode blanks, control characters and NUL");
-    } else if (facts->bad_name || facts->lengths_len > 1 || facts->codings_len > 1 ||
-               (facts->codings_len && (facts->lengths_len || !facts->chunked))) {
-        refuse(x, 400, HADB_EPROTO,
-               "malformed headers: send one Content-Length, or Transfer-Encoding: chunked");
-    } else if (facts->hosts_len != 1 && strcmp(version, "HTTP/1.0") != 0) {
-        refuse(x, 400, HADB_EPROTO, "malformed headers: send exactly one Host");
-    } else if (!authorised(x, mhd)) {
-        refuse(x, 401, HADB_EAUTH,
-               "wrong or missing token: send it as 'Authorization: Bearer TOKEN'");
-    } else if (facts->length > x->server->body_bytes_max) {
-        refuse(x, 413, HADB_ETOOBIG, "the body is larger than this server takes");
-    } else if (facts->length > bodies_left(x->server)) {
-        refuse(x, 503, HADB_EBUSY, "too many large requests at once: try again later");
-    }
 }
 
 static enum MHD_Result queue(struct hadb_http_exchange *x, struct MHD_Connection *mhd,
@@ -236,30 +118,31 @@ static struct MHD_Response *error_response(unsigned status, int code, const char
     return response;
 }
 
+#define REFUSAL_BYTES_MAX 160
+
+static const char *refusal(const struct hadb_http_exchange *x, char room[REFUSAL_BYTES_MAX])
+{
+    if (x->refused != 413) {
+        return x->refused_text;
+    }
+    snprintf(room, REFUSAL_BYTES_MAX, "the body is too long: at most %zu bytes are taken here",
+             x->body_bytes_max);
+    return room;
+}
+
 static enum MHD_Result queue_refusal(struct hadb_http_exchange *x, struct MHD_Connection *mhd)
 {
+    char room[REFUSAL_BYTES_MAX];
     return queue(x, mhd, x->refused,
-                 error_response(x->refused, x->refused_code, x->refused_text, NULL, 0));
+                 error_response(x->refused, x->refused_code, refusal(x, room), NULL, 0));
 }
 
 static enum MHD_Result on_head(struct hadb_http_exchange *x, struct MHD_Connection *mhd,
                                const char *method, const char *version)
 {
-    struct head_facts facts = {0};
     x->head_seen = true;
-    for (size_t i = 0; i < HADB_LEN(methods); i++) {
-        if (strcmp(methods[i].text, method) == 0) {
-            x->method = methods[i].method;
-        }
-    }
-    check_head(x, mhd, version, &facts);
-    x->body_expected = facts.length;
-    if (!x->refused) {
-        return MHD_YES;
-    }
-    bool waits = MHD_lookup_connection_value(mhd, MHD_HEADER_KIND, "Expect") != NULL;
-    bool malformed = x->refused == 400; /* who knows where the body ends */
-    if (malformed || waits || facts.codings_len || facts.length > HADB_HTTP_DISCARD_BYTES_MAX) {
+    bool body_follows = hadb__http_check_head(x, mhd, method, version);
+    if (x->refused && !body_follows) {
         return queue_refusal(x, mhd); /* libmicrohttpd closes the connection after it */
     }
     return MHD_YES;
@@ -295,12 +178,13 @@ static enum MHD_Result on_body(struct hadb_http_exchange *x, const char *data, s
     size_t need = x->body.len + len;
     x->body_received += len;
     if (!x->refused) {
-        if (len > server->body_bytes_max - x->body.len) {
-            refuse(x, 413, HADB_ETOOBIG, "the body is larger than this server takes");
-        } else if (need > x->body.cap && need - x->body.cap > bodies_left(server)) {
-            refuse(x, 503, HADB_EBUSY, "too many large requests at once: try again later");
+        if (len > x->body_bytes_max - x->body.len) {
+            hadb__http_refuse(x, 413, HADB_ETOOBIG, NULL);
+        } else if (need > x->body.cap && need - x->body.cap > hadb__http_bodies_left(server)) {
+            hadb__http_refuse(x, 503, HADB_EBUSY,
+                              "too many large requests at once: try again later");
         } else if (reserve_body(x, len) != 0 || hadb_buf_append(&x->body, data, len) != 0) {
-            refuse(x, 503, HADB_ENOMEM, "out of memory: try again later");
+            hadb__http_refuse(x, 503, HADB_ENOMEM, "out of memory: try again later");
         }
         count_body(x);
         if (!x->refused) {
@@ -309,7 +193,12 @@ static enum MHD_Result on_body(struct hadb_http_exchange *x, const char *data, s
         drop_body(x);
         x->body_received = len;
     }
-    return x->body_received <= HADB_HTTP_DISCARD_BYTES_MAX ? MHD_YES : MHD_NO;
+    if (x->body_received <= HADB_HTTP_DISCARD_BYTES_MAX) {
+        return MHD_YES;
+    }
+    char room[REFUSAL_BYTES_MAX]; /* libmicrohttpd takes no answer before the end of the body */
+    hadb__http_send_raw(x->conn, x->refused, x->refused_code, refusal(x, room));
+    return MHD_NO;
 }
 
 static enum MHD_Result dispatch(struct hadb_http_exchange *x, struct MHD_Connection *mhd,
@@ -390,6 +279,9 @@ void hadb__http_on_completed(void *cls, struct MHD_Connection *mhd, void **con_c
         if (x->conn->hup) {
             hadb__http_poke(x->conn);
         }
+        x->conn->unread = !x->dispatched;
+        x->conn->countable &= x->dispatched && !x->chunked;
+        x->conn->consumed += x->head_len + x->body_received;
         x->conn->exchange = NULL;
         x->conn->since_ms = hadb_now_ms(hadb_loop_env(x->server->loop));
         x->conn = NULL;
@@ -504,6 +396,28 @@ const char *hadb_http_request_header(const struct hadb_http_exchange *x, const c
 {
     HADB_ASSERT(x->in_handler);
     return MHD_lookup_connection_value(x->conn->mhd, MHD_HEADER_KIND, name);
+}
+
+struct header_walk {
+    bool (*fn)(void *arg, const char *name, const char *value);
+    void *arg;
+};
+
+static enum MHD_Result walk_header(void *cls, enum MHD_ValueKind kind, const char *name,
+                                   const char *value)
+{
+    const struct header_walk *walk = cls;
+    (void)kind;
+    return walk->fn(walk->arg, name, value ? value : "") ? MHD_YES : MHD_NO;
+}
+
+void hadb_http_request_headers(const struct hadb_http_exchange *x,
+                               bool (*fn)(void *arg, const char *name, const char *value),
+                               void *arg)
+{
+    HADB_ASSERT(x->in_handler);
+    struct header_walk walk = {fn, arg};
+    MHD_get_connection_values(x->conn->mhd, MHD_HEADER_KIND, walk_header, &walk);
 }
 
 struct hadb_buf hadb_http_take_body(struct hadb_http_exchange *x)

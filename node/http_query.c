@@ -67,19 +67,44 @@ bool hadb_http_path_next(struct hadb_slice *path, struct hadb_slice *segment)
     return true;
 }
 
+/* Length of the UTF-8 character at @p (RFC 3629: no overlong forms, no surrogates); 0 when it is none. The text ends
+ * with NUL, which is no continuation. */
+static size_t utf8_len(const unsigned char *p)
+{
+    if (p[0] < 0x80) {
+        return 1;
+    }
+    size_t len = p[0] >= 0xf0 ? 4 : p[0] >= 0xe0 ? 3 : 2;
+    if (p[0] < 0xc2 || p[0] > 0xf4 || (p[0] == 0xe0 && p[1] < 0xa0) ||
+        (p[0] == 0xed && p[1] > 0x9f) || (p[0] == 0xf0 && p[1] < 0x90) ||
+        (p[0] == 0xf4 && p[1] > 0x8f)) {
+        return 0;
+    }
+    for (size_t i = 1; i < len; i++) {
+        if ((p[i] & 0xc0) != 0x80) {
+            return 0;
+        }
+    }
+    return len;
+}
+
+/* Quoted input may be anything: what is not UTF-8 becomes U+FFFD. */
 static int append_escaped(const char *text, struct hadb_buf *out)
 {
     int r = 0;
-    for (const char *p = text; *p && r == 0; p++) {
-        unsigned char c = (unsigned char)*p;
-        if (c == '"' || c == '\\') {
-            const char pair[2] = {'\\', *p};
-            r = hadb_buf_append(out, pair, 2);
-        } else if (c < 0x20 || c >= 0x7f) {
-            r = hadb_buf_append(out, "?", 1); /* messages are ASCII; quoted input may be anything */
+    const unsigned char *p = (const unsigned char *)text;
+    while (*p && r == 0) {
+        size_t len = utf8_len(p);
+        if (*p == '"' || *p == '\\') {
+            r = hadb_buf_printf(out, "\\%c", *p);
+        } else if (*p < 0x20 || *p == 0x7f) {
+            r = hadb_buf_printf(out, "\\u%04x", *p);
+        } else if (len == 0) {
+            r = hadb_buf_append_str(out, "\xef\xbf\xbd");
         } else {
-            r = hadb_buf_append(out, p, 1);
+            r = hadb_buf_append(out, p, len);
         }
+        p += len ? len : 1;
     }
     return r;
 }

@@ -28,8 +28,8 @@
 
 #define BODY_DEFAULT ((size_t)65 << 20)
 #define BODIES_DEFAULT ((size_t)1 << 30)
-#define HEAD_DEFAULT ((size_t)256 << 10)
-#define HEAD_BYTES_MIN ((size_t)4 << 10)
+/* Of libmicrohttpd, per connection: a head, and what it keeps for each header. */
+#define CONNECTION_BYTES_MAX ((size_t)HADB_HTTP_HEAD_BYTES_MAX + (32u << 10))
 #define CONNECTIONS_DEFAULT 1024u
 #define IDLE_DEFAULT_S 60u
 #define BACKLOG_MAX 1024
@@ -158,7 +158,8 @@ static void sweep(void *arg)
             shutdown(conn->fd, SHUT_RD); /* libmicrohttpd reads the end and closes */
         }
     }
-    if (server->conns) {
+    hadb__http_linger_sweep(server, now);
+    if (server->conns || server->lingers) {
         hadb_timer_start(&server->sweep, now + sweep_every_ms(server));
     }
 }
@@ -178,6 +179,7 @@ static void conn_opened(struct hadb_http_server *server, struct MHD_Connection *
     conn->server = server;
     conn->mhd = mhd;
     conn->fd = fd;
+    conn->countable = true;
     conn->since_ms = hadb_now_ms(hadb_loop_env(server->loop));
     conn->next = server->conns;
     if (conn->next) {
@@ -190,43 +192,6 @@ static void conn_opened(struct hadb_http_server *server, struct MHD_Connection *
     }
 }
 
-static void send_raw_error(int fd, const char *status, int code, const char *message)
-{
-    struct hadb_buf body = {0};
-    struct hadb_buf text = {0};
-    if (hadb__http_error_json(code, message, &body) &&
-        hadb_buf_printf(&text,
-                        "HTTP/1.1 %s\r\nContent-Type: application/json\r\nConnection: close\r\n"
-                        "Content-Length: %zu\r\n\r\n",
-                        status, body.len) == 0 &&
-        hadb_buf_append(&text, body.data, body.len) == 0) {
-        ssize_t n = send(fd, text.data, text.len, MSG_DONTWAIT | MSG_NOSIGNAL);
-        (void)n; /* a courtesy */
-    }
-    hadb_buf_deinit(&text);
-    hadb_buf_deinit(&body);
-}
-
-/* libmicrohttpd drops a connection without an answer when the very first line is no request at all, or
- * when it never ends. The counters of the socket tell: something came in, nothing went out. */
-static void answer_broken_start(const struct hadb_http_conn *conn)
-{
-    uint64_t received = 0;
-    uint64_t sent = 0;
-    if (conn->requests_len > 0 || (conn->hup && !conn->expired) || conn->server->stopping ||
-        !hadb_net_traffic(conn->fd, &received, &sent) || received == 0 || sent > 0) {
-        return;
-    }
-    uint64_t now = hadb_now_ms(hadb_loop_env(conn->server->loop));
-    if (conn->expired || now >= conn->since_ms + conn->server->idle_timeout_ms) {
-        send_raw_error(conn->fd, "408 Request Timeout", HADB_EPROTO,
-                       "the request did not arrive in time: send it again");
-    } else {
-        send_raw_error(conn->fd, "400 Bad Request", HADB_EPROTO,
-                       "malformed request line: send METHOD /path HTTP/1.1");
-    }
-}
-
 static void conn_closed(struct hadb_http_server *server, void **socket_context)
 {
     struct hadb_http_conn *conn = *socket_context;
@@ -234,7 +199,8 @@ static void conn_closed(struct hadb_http_server *server, void **socket_context)
         return;
     }
     *socket_context = NULL;
-    answer_broken_start(conn);
+    hadb__http_answer_broken_start(conn);
+    hadb__http_linger(conn);
     epoll_ctl(server->watch_fd, EPOLL_CTL_DEL, conn->fd, NULL);
     if (conn->exchange) {
         conn->exchange->conn = NULL;
@@ -277,30 +243,26 @@ HADB_PRINTF(2, 0) static void log_line(void *cls, const char *fmt, va_list args)
     struct hadb_http_server *server = cls;
     const struct hadb_env *env = hadb_loop_env(server->loop);
     char text[256];
-    if (env->log_level < HADB_LOG_DEBUG) {
-        return;
-    }
     vsnprintf(text, sizeof(text), fmt, args);
     text[strcspn(text, "\n")] = '\0';
-    hadb_log(env, HADB_LOG_DEBUG, "http", NULL, "%s", text);
+    hadb__http_mhd_refuses(server, text);
+    if (env->log_level >= HADB_LOG_DEBUG) {
+        hadb_log(env, HADB_LOG_DEBUG, "http", NULL, "%s", text);
+    }
 }
 
 static struct MHD_Daemon *start_daemon(struct hadb_http_server *server,
                                        const struct hadb_http_server_options *options,
                                        int listen_fd)
 {
-    unsigned flags = MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_TURBO;
+    unsigned flags = MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_TURBO | MHD_USE_ERROR_LOG;
     unsigned idle_s = (unsigned)(server->idle_timeout_ms / 1000);
-    if (hadb_loop_env(server->loop)->log_level >= HADB_LOG_DEBUG) {
-        flags |= MHD_USE_ERROR_LOG;
-    }
-    size_t head_max = options->head_bytes_max ? options->head_bytes_max : HEAD_DEFAULT;
     unsigned conns_max = options->connections_max ? options->connections_max : CONNECTIONS_DEFAULT;
     /* clang-format off */
     return MHD_start_daemon(flags, 0, NULL, NULL, hadb__http_on_request, server,
         MHD_OPTION_EXTERNAL_LOGGER, log_line, server, /* first, so that it gets every line */
         MHD_OPTION_LISTEN_SOCKET, listen_fd,
-        MHD_OPTION_CONNECTION_MEMORY_LIMIT, HADB_MAX(head_max, HEAD_BYTES_MIN),
+        MHD_OPTION_CONNECTION_MEMORY_LIMIT, CONNECTION_BYTES_MAX,
         MHD_OPTION_CONNECTION_LIMIT, conns_max,
         MHD_OPTION_CONNECTION_TIMEOUT, idle_s,
         MHD_OPTION_URI_LOG_CALLBACK, hadb__http_on_uri, server,
@@ -322,12 +284,16 @@ static void server_free(struct hadb_http_server *server)
     hadb_free(server);
 }
 
-static void on_handle_closed(uv_handle_t *handle)
+void hadb__http_handle_closed(struct hadb_http_server *server)
 {
-    struct hadb_http_server *server = handle->data;
     if (--server->handles_open == 0) {
         server_free(server);
     }
+}
+
+static void on_handle_closed(uv_handle_t *handle)
+{
+    hadb__http_handle_closed(handle->data);
 }
 
 static void close_handles(struct hadb_http_server *server)
@@ -354,7 +320,7 @@ static int open_handles(struct hadb_http_server *server, struct hadb_error *err)
     server->watch_poll.data = server;
     server->prepare.data = server;
     server->timer.data = server;
-    server->handles_open = 4;
+    server->handles_open += 4;
     r = hadb_timer_init(&server->sweep, server->loop, sweep, server, err);
     if (r != 0) {
         return r;
@@ -396,6 +362,7 @@ static struct hadb_http_server *server_new(struct hadb_loop *loop,
     server->loop = loop;
     server->handler = options->handler;
     server->exempt = options->exempt;
+    server->body_max = options->body_max;
     server->arg = options->arg;
     server->body_bytes_max = options->body_bytes_max ? options->body_bytes_max : BODY_DEFAULT;
     server->bodies_bytes_max =
@@ -524,6 +491,7 @@ static void stop_task(void *arg)
     uv_poll_stop(&server->watch_poll);
     MHD_stop_daemon(server->mhd);
     HADB_ASSERT(!server->conns && !server->late_head);
+    hadb__http_linger_sweep(server, UINT64_MAX);
     hadb_timer_deinit(&server->sweep);
     close_handles(server);
 }

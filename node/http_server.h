@@ -11,6 +11,12 @@
 #include "node/http.h"
 #include "node/loop.h"
 
+/* Limits of a head: 414 for the target, 431 for the rest. The longest key, percent-encoded, fits in a target. */
+#define HADB_HTTP_TARGET_BYTES_MAX (224u << 10)
+#define HADB_HTTP_HEADER_BYTES_MAX (16u << 10) /* one header, name and value */
+#define HADB_HTTP_HEADERS_MAX 128u
+#define HADB_HTTP_HEAD_BYTES_MAX (256u << 10) /* request line and headers together */
+
 struct hadb_http_server;
 struct hadb_http_exchange; /* one request and its one answer */
 struct hadb_http_stream;   /* an answer without end */
@@ -43,11 +49,11 @@ struct hadb_http_server_options {
     hadb_http_handler_fn handler; /* required */
     /* May this request come without token? Asked before the body is read. NULL = none may. */
     bool (*exempt)(void *arg, enum hadb_http_method method, struct hadb_slice path);
-    void *arg;               /* for handler and exempt */
-    size_t body_bytes_max;   /* one request body, above it 413; 0 = 65 MiB */
-    size_t bodies_bytes_max; /* all bodies in memory together, above it 503; 0 = 1 GiB */
-    size_t head_bytes_max;   /* request line and headers, above it 414 or 431; 0 = 256 KiB: a key of
-                                    * 64 KiB, percent-encoded, and 60 KiB for the rest */
+    /* The longest body of such a request, 0 = body_bytes_max; asked before the body is read. NULL = always that. */
+    size_t (*body_max)(void *arg, enum hadb_http_method method, struct hadb_slice path);
+    void *arg;                /* for handler, exempt and body_max */
+    size_t body_bytes_max;    /* one request body, above it 413; 0 = 65 MiB */
+    size_t bodies_bytes_max;  /* all bodies in memory together, above it 503; 0 = 1 GiB */
     unsigned connections_max; /* above it clients wait in the backlog; 0 = 1024 */
     unsigned
         idle_timeout_s; /* a request that stalls, an idle keep-alive, a client that does not take
@@ -84,6 +90,10 @@ void hadb_http_server_stop(struct hadb_http_server *server);
 /* A header of the request (name in any case), NULL when absent. Inside the handler only; valid until it
  * returns. */
 const char *hadb_http_request_header(const struct hadb_http_exchange *exchange, const char *name);
+/* All of them in order, while @fn returns true. Inside the handler only. */
+void hadb_http_request_headers(const struct hadb_http_exchange *exchange,
+                               bool (*fn)(void *arg, const char *name, const char *value),
+                               void *arg);
 /* Moves the body out of the exchange. */
 struct hadb_buf hadb_http_take_body(struct hadb_http_exchange *exchange);
 /* fn(arg) runs at most once, when the client closes (or half-closes) its connection, or the server stops,

@@ -27,8 +27,11 @@ struct hadb_http_conn {
     struct hadb_http_conn *prev, *next;  /* server->conns */
     uint64_t since_ms;                   /* when it was opened, or the last request ended */
     uint64_t requests_len;
-    bool hup;     /* the peer has closed, or half-closed */
-    bool expired; /* shut down for being too slow */
+    uint64_t consumed; /* bytes of all requests so far … */
+    bool countable;    /* … if none of them was chunked or broken off */
+    bool hup;          /* the peer has closed, or half-closed */
+    bool unread;       /* the last request was not read to its end */
+    bool expired;      /* shut down for being too slow */
 };
 
 struct hadb_http_exchange {
@@ -37,12 +40,15 @@ struct hadb_http_exchange {
     unsigned held;
     enum hadb_http_method method;
     struct hadb_buf body;
-    size_t body_counted;  /* its share of server->bodies_bytes */
-    size_t body_expected; /* as announced; 0 = not */
-    size_t body_received; /* bytes read, dropped ones included */
-    unsigned refused;     /* status of a refusal; 0 = fine so far */
+    size_t body_counted;   /* its share of server->bodies_bytes */
+    size_t body_bytes_max; /* of this method and path */
+    size_t body_expected;  /* as announced; 0 = not */
+    size_t body_received;  /* bytes read, dropped ones included */
+    unsigned refused;      /* status of a refusal; 0 = fine so far */
     int refused_code;
-    const char *refused_text; /* static */
+    const char *refused_text; /* static; 413 makes its own */
+    size_t head_len;
+    bool chunked;
     bool head_seen;
     bool in_handler;
     bool dispatched;
@@ -67,6 +73,7 @@ struct hadb_http_server {
     char *token;                       /* const after start */
     hadb_http_handler_fn handler;
     bool (*exempt)(void *arg, enum hadb_http_method method, struct hadb_slice path);
+    size_t (*body_max)(void *arg, enum hadb_http_method method, struct hadb_slice path);
     void *arg;
     size_t body_bytes_max, bodies_bytes_max;
     uint64_t idle_timeout_ms;
@@ -84,6 +91,8 @@ struct hadb_http_server {
     bool quiesced;
     bool stopping;
     struct hadb_http_conn *conns;
+    struct hadb_http_linger *lingers;
+    unsigned lingers_len;
     struct hadb_http_exchange *late_head, *late_tail; /* gone callbacks that are due */
     size_t bodies_bytes;
     size_t pending_len; /* exchanges from dispatch until they are freed */
@@ -92,6 +101,33 @@ struct hadb_http_server {
 /* http_server.c */
 void hadb__http_kick(struct hadb_http_server *server);
 void hadb__http_poke(struct hadb_http_conn *conn);
+
+void hadb__http_handle_closed(struct hadb_http_server *server); /* one that handles_open counts */
+
+/* http_linger.c */
+struct hadb_http_linger;
+/* libmicrohttpd is about to close @conn: lets the client see its answer first, if it may still be sending. */
+void hadb__http_linger(const struct hadb_http_conn *conn);
+void hadb__http_linger_sweep(struct hadb_http_server *server, uint64_t now_ms);
+void hadb__http_answer_broken_start(struct hadb_http_conn *conn);
+/* Answers past libmicrohttpd, which must not send anything of its own any more, and closes for writing. */
+void hadb__http_send_raw(struct hadb_http_conn *conn, unsigned status, int code,
+                         const char *message);
+/* libmicrohttpd has logged this. */
+void hadb__http_mhd_refuses(struct hadb_http_server *server, const char *log_line);
+
+/* http_head.c */
+#define HADB_HTTP_TARGET_TOO_LONG "the request target is longer than 224 KiB"
+#define HADB_HTTP_HEAD_TOO_LONG                                                                   \
+    "the headers are too long: one has at most 16 KiB, a request at most 128 of them, its whole " \
+    "head "                                                                                       \
+    "at most 256 KiB"
+/* Finds method and limits of @x, and refuses it when its head says so; false: then answer at once and close,
+ * true: its body is read first (and dropped, when refused). */
+bool hadb__http_check_head(struct hadb_http_exchange *x, struct MHD_Connection *mhd,
+                           const char *method, const char *version);
+void hadb__http_refuse(struct hadb_http_exchange *x, unsigned status, int code, const char *text);
+size_t hadb__http_bodies_left(const struct hadb_http_server *server);
 
 /* http_exchange.c: callbacks of libmicrohttpd */
 void *hadb__http_on_uri(void *cls, const char *uri, struct MHD_Connection *mhd);

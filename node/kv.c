@@ -103,6 +103,11 @@ static int read_options(const struct hadb_db *db, const struct hadb_kv_options *
         if (!hadb_id_eq(&uuid, &db->uuid)) {
             return hadb_fail(err, HADB_EFORKED, "the bookmark is of another database");
         }
+        if (req->read == HADB_READ_ANY) {
+            return hadb_fail(err, HADB_EINVAL,
+                             "a bookmark and a read at level any contradict each other: leave one "
+                             "of them out");
+        }
         req->read = req->read == HADB_READ_DEFAULT ? HADB_READ_BOOKMARK : req->read;
     } else if (req->read == HADB_READ_BOOKMARK) {
         return hadb_fail(err, HADB_EINVAL, "a read at level bookmark needs a bookmark");

@@ -275,6 +275,7 @@ static int start_server(struct hadb_node *node, const struct hadb_node_options *
                                                .token = node->token,
                                                .handler = hadb__api_handle,
                                                .exempt = hadb__api_exempt,
+                                               .body_max = hadb__api_body_max,
                                                .arg = node,
                                                .body_bytes_max = BODY_BYTES_MAX};
     r = hadb_http_server_start(node->loop, &options, &node->server, err);

@@ -104,6 +104,7 @@ int hadb__metrics_text(struct hadb_node *node, struct hadb_buf *out);
 void hadb__api_handle(void *arg, struct hadb_http_exchange *exchange,
                       const struct hadb_http_request *request);
 bool hadb__api_exempt(void *arg, enum hadb_http_method method, struct hadb_slice path);
+size_t hadb__api_body_max(void *arg, enum hadb_http_method method, struct hadb_slice path);
 void hadb__api_kv(struct hadb_node *node, struct hadb_db *db, struct hadb_http_exchange *exchange,
                   const struct hadb_http_request *request, struct hadb_slice key_text);
 void hadb__api_scan(struct hadb_node *node, struct hadb_db *db, struct hadb_http_exchange *exchange,

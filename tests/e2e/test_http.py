@@ -81,8 +81,7 @@ class Keys(ClusterTest):
         self.assertEqual(self.get(key, self.followers()[0].client).body, b"long")
         for node in self.cluster.nodes:
             self.refused(node.client.kv("PUT", "app", b"k" * (KEY_MAX + 1), b"x"), 413, "ETOOBIG", "key")
-        reply = self.client.kv("PUT", "app", b"\xaa" * (2 * KEY_MAX), b"x")
-        self.assertIn(reply.status, (413, 414, 431), reply)
+        self.refused(self.client.kv("PUT", "app", b"\xaa" * (2 * KEY_MAX), b"x"), 414, "ETOOBIG")
 
     def test_values_have_64_MiB_at_most(self):
         value = os.urandom(1 << 20) * 64
@@ -93,7 +92,7 @@ class Keys(ClusterTest):
         self.assertEqual(reply.status, 200)
         self.assertTrue(reply.body == value)
         reply = client.kv("PUT", "app", "bigger", value + b"x", deadline_ms=60000)
-        self.refused(reply, 413, "ETOOBIG")
+        self.refused(reply, 413, "ETOOBIG", str(VALUE_MAX))
         self.assertEqual(self.get("bigger").status, 404)
         self.assertEqual(client.kv("DELETE", "app", "big", deadline_ms=60000).status, 200)
         client.close()
@@ -129,7 +128,15 @@ class Conditions(ClusterTest):
     def test_malformed_versions_are_400(self):
         for text in ("", "1", "x.y", "1.2.3", "-1.2", "1.0", "99999999999999999999999.1"):
             self.refused(self.client.kv("PUT", "app", "k", b"1", f"if_version={text}"), 400, "EINVAL")
-        self.refused(self.client.kv("PUT", "app", "k", b"1", "if_absent&if_version=1.1"), 400, "EINVAL")
+        self.refused(self.client.kv("PUT", "app", "k", b"1", "if_absent&if_version=1.1"), 400, "EINVAL",
+                     "if_absent and if_version exclude each other")
+
+    def test_a_misspelt_condition_writes_nothing(self):
+        for node in self.cluster.nodes:
+            for query in ("if_absen", "if_absent=no", "if_absent&if_absent", "ifabsent=true", "bogus=1", "a=%zz"):
+                self.refused(node.client.kv("PUT", "app", "misspelt", b"1", query), 400, "EINVAL",
+                             query.split("=")[0].split("&")[0])
+        self.assertEqual(self.get("misspelt").status, 404)
 
     def test_one_of_many_racing_creators_wins(self):
         statuses = []
@@ -185,6 +192,16 @@ class Batches(ClusterTest):
                      b'{"ops":[{"op":"delete","key":""}]}', b"\xff" * 10):
             self.refused(self.client.request("POST", "/v1/db/app/batch", body), 400, "EINVAL")
 
+    def test_a_batch_that_is_not_understood_writes_nothing(self):
+        put = {"op": "put", "key": "batch/strict", "value": "1"}
+        for more, word in (({"if_version": 7}, "if_version"), ({"if_absent": "true"}, "if_absent"),
+                           ({"ifabsent": True}, "ifabsent"), ({"value": 7}, "value"), ({"op": "set"}, "op")):
+            for node in self.cluster.nodes:
+                self.refused(self.batch([put | more], node.client), 400, "EINVAL", "operation 0", word)
+        self.refused(self.client.request("POST", "/v1/db/app/batch", json.dumps({"ops": [put], "if": 1})), 400,
+                     "EINVAL", "'if'")
+        self.assertEqual(self.get("batch/strict").status, 404)
+
     def test_thousands_of_operations_fit(self):
         ops = [{"op": "put", "key": f"many/{i:05d}", "value": "v"} for i in range(5000)]
         self.assertEqual(self.batch(ops).status, 200)
@@ -238,7 +255,8 @@ class Scans(ClusterTest):
         self.assertEqual((item["key_base64"], item["value_base64"]), ("8HJhdw==", "/w=="))
 
     def test_bad_parameters_are_400(self):
-        for query in ("limit=0", "limit=10001", "limit=x", "limit=-1", "prefix=%", "start=%f"):
+        for query in ("limit=0", "limit=10001", "limit=x", "limit=-1", "limit=", "limit=1&limit=2",
+                      "limit=99999999999999999999", "reverse=maybe", "prefix=%", "start=%f", "prefixx=a"):
             self.assertEqual(self.scan(query, status=400)["error"], "EINVAL")
 
 
@@ -369,7 +387,10 @@ class Nodes(ClusterTest):
         for method, path in (("POST", "/v1/status"), ("DELETE", "/v1/db/app/scan"), ("GET", "/v1/db/app/batch"),
                              ("PUT", "/v1/db/app/handoff"), ("PATCH", "/v1/status")):
             self.assertEqual(self.client.request(method, path).status, 405, (method, path))
-        self.assertIn(self.client.kv("POST", "app", "k", b"1").status, (400, 405))
+        for method in ("POST", "PATCH", "OPTIONS"):
+            reply = self.client.kv(method, "app", "k", b"1")
+            self.refused(reply, 405, "EINVAL", "GET, HEAD, PUT, DELETE")
+            self.assertEqual(reply.header("Allow"), "GET, HEAD, PUT, DELETE")
 
     def test_leadership_is_handed_over_on_request_to_any_node(self):
         for name, through in (("n1", 0), ("n2", 1), ("n3", 0), ("n1", 2)):
@@ -426,15 +447,35 @@ class Malformed(ClusterTest):
         self.assertEqual(self.get("half").status, 404)
 
     def test_headers_that_are_too_long_are_431(self):
-        reply = self.client.request("GET", "/v1/status", headers={"X-Long": "x" * (400 << 10)})
-        if reply.status:  # it may also close while we still write
-            self.assertEqual(reply.status, 431, reply)
+        for size in ((16 << 10) + 1, 200 << 10, 400 << 10):
+            reply = Client(self.cluster.nodes[0].address).once("GET", "/v1/status", headers={"X-Long": "x" * size})
+            self.refused(reply, 431, "ETOOBIG", "16 KiB")
+        reply = self.client.request("GET", "/v1/status", headers={f"X-{i}": "x" for i in range(200)})
+        self.refused(reply, 431, "ETOOBIG", "128")
         self.alive()
+
+    def test_refusals_are_one_answer_each(self):
+        put = b"PUT /v1/db/app/kv/k HTTP/1.1\r\nHost: x\r\n"
+        for data, status in ((put + b"Content-Length: abc\r\n\r\nabc", 400), (put + b"Content-Length: -5\r\n\r\nabc", 400),
+                             (put + b"Content-Length: 3\r\nContent-Length: 5\r\n\r\nabcde", 400),
+                             (put + b"Transfer-Encoding: chunked\r\n\r\nzz\r\n", 400),
+                             (put + b"X: a\0b\r\n\r\n", 400), (b"GET / HTTP/2.0\r\n\r\n", 505)):
+            answer = raw(self.cluster.nodes[0].address, data)
+            head, _, body = answer.partition(b"\r\n\r\n")
+            self.assertEqual(answer.count(b"HTTP/1.1 "), 1, answer)
+            self.assertIn(b" %d " % status, head)
+            if body.startswith(b"{"):  # else it is the HTTP library's own
+                self.assertEqual(set(json.loads(body)), {"error", "message"})
+            self.assertIn(b"Content-Length: %d" % len(body), head)
 
     def test_a_body_that_is_announced_too_long_is_413_before_it_is_sent(self):
         answer = raw(self.cluster.nodes[0].address,
                      b"PUT /v1/db/app/kv/huge HTTP/1.1\r\nHost: x\r\nContent-Length: 999999999999\r\n\r\n")
         self.assertRegex(answer[:12], rb"^HTTP/1\.1 413")
+        answer = raw(self.cluster.nodes[0].address,
+                     b"PUT /v1/db/app/kv/huge HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\n"
+                     b"Content-Length: %d\r\n\r\n" % (VALUE_MAX + 1))
+        self.assertRegex(answer[:12], rb"^HTTP/1\.1 413")  # and no 100 before it
         self.alive()
 
     def test_requests_may_follow_each_other_on_one_connection(self):

@@ -55,7 +55,31 @@ static void expect(const char *method, const char *path, const char *headers, co
     tc_reply_deinit(&reply);
 }
 
+/* A request that is refused with 400, whose message names what is wrong and what is allowed; and nothing is
+ * written. */
+static void refused(const char *method, const char *path, const char *headers, const char *body,
+                    const char *word, const char *allowed)
+{
+    struct tc_reply reply;
+    int got = call(method, path, headers, body, &reply);
+    if (got != 400 || !reply.body || !strstr(reply.body, word) || !strstr(reply.body, allowed)) {
+        fail_msg("%s %.60s %s %.200s: %d, without '%s' or '%s': %s", method, path,
+                 headers ? headers : "", body ? body : "", got, word, allowed,
+                 reply.body ? reply.body : "");
+    }
+    tc_reply_deinit(&reply);
+}
+
 #define KV "/v1/db/" TC_DB "/kv/"
+#define BATCH "/v1/db/" TC_DB "/batch"
+#define SCAN "/v1/db/" TC_DB "/scan"
+
+static void nothing_written(void)
+{
+    char txid[32];
+    tc_status(&tc, 0, "txid", txid, sizeof txid);
+    assert_string_equal(txid, "0");
+}
 
 static void a_value__comes_back_byte_for_byte_with_its_version(void **state)
 {
@@ -207,13 +231,298 @@ static void wrong_names_and_methods__are_named(void **state)
     expect("GET", "/v1/db/nowhere/kv/x", NULL, NULL, 404, "ENODB");
     expect("GET", "/v1/db//kv/x", NULL, NULL, 404, NULL);
     expect("GET", "/v1/nothing", NULL, NULL, 404, "EINVAL");
-    expect("POST", KV "x", NULL, "x", 400, "EPROTO");
     expect("GET", KV, NULL, NULL, 400, "EINVAL");
     expect("GET", KV "%zz", NULL, NULL, 400, "EINVAL");
     expect("DELETE", "/v1/status", NULL, NULL, 405, "EINVAL");
     expect("GET", "/v1/db/" TC_DB "/batch", NULL, NULL, 405, "EINVAL");
     expect("POST", "/v1/db/" TC_DB "/forward", NULL, "garbage", 400, "EPROTO");
     expect("POST", "/v1/stream", NULL, "garbage", 400, "EPROTO");
+}
+
+/* ---- what is not understood is refused, not ignored ---- */
+
+static void a_batch_with_members_of_wrong_types__is_refused_by_name(void **state)
+{
+    (void)state;
+#define PUT_AND(more) "{\"ops\":[{\"op\":\"put\",\"key\":\"k\",\"value\":\"v\"," more "}]}"
+#define ONE(members) "{\"ops\":[{" members "}]}"
+    static const struct {
+        const char *body, *word, *allowed;
+    } cases[] = {
+        {PUT_AND("\"if_version\":7"), "if_version", "Hadb-Version"},
+        {PUT_AND("\"if_version\":null"), "if_version", "Hadb-Version"},
+        {PUT_AND("\"if_version\":\"7\""), "if_version", "Hadb-Version"},
+        {PUT_AND("\"if_version\":\"1.0\""), "if_version", "Hadb-Version"},
+        {PUT_AND("\"if_version\":\"\""), "if_version", "Hadb-Version"},
+        {PUT_AND("\"if_absent\":\"true\""), "if_absent", "true or false"},
+        {PUT_AND("\"if_absent\":1"), "if_absent", "true or false"},
+        {PUT_AND("\"if_absent\":null"), "if_absent", "true or false"},
+        {PUT_AND("\"if_absent\":true,\"if_version\":\"1.1\""), "if_absent and if_version",
+         "exclude each other"},
+        {PUT_AND("\"key_base64\":\"aw==\""), "key and key_base64", "exclude each other"},
+        {PUT_AND("\"value_base64\":\"aw==\""), "value and value_base64", "exclude each other"},
+        {PUT_AND("\"ifabsent\":true"), "ifabsent", "if_absent, if_version"},
+        {PUT_AND("\"IF_ABSENT\":true"), "IF_ABSENT", "if_absent, if_version"},
+        {PUT_AND("\"\":true"), "unknown member ''", "if_absent, if_version"},
+        {PUT_AND("\"ttl\":5"), "ttl", "if_absent, if_version"},
+        {PUT_AND("\"key\":\"other\""), "duplicate", "key"},
+        {PUT_AND("\"if_absent\":false,\"if_absent\":true"), "duplicate", "if_absent"},
+        {ONE("\"op\":\"put\",\"key\":7,\"value\":\"v\""), "key", "a string"},
+        {ONE("\"op\":\"put\",\"key\":[\"k\"],\"value\":\"v\""), "key", "a string"},
+        {ONE("\"op\":\"put\",\"key_base64\":7,\"value\":\"v\""), "key_base64", "base64"},
+        {ONE("\"op\":\"put\",\"key_base64\":\"a\",\"value\":\"v\""), "key_base64", "base64"},
+        {ONE("\"op\":\"put\",\"value\":\"v\""), "key", "key_base64"},
+        {ONE("\"op\":\"put\",\"key\":\"k\""), "value", "value_base64"},
+        {ONE("\"op\":\"put\",\"key\":\"k\",\"value\":7"), "value", "a string"},
+        {ONE("\"op\":\"put\",\"key\":\"k\",\"value\":null"), "value", "a string"},
+        {ONE("\"op\":\"put\",\"key\":\"k\",\"value_base64\":\"!\""), "value_base64", "base64"},
+        {ONE("\"op\":\"delete\",\"key\":\"k\",\"value\":\"v\""), "value", "put"},
+        {ONE("\"op\":\"delete\",\"key\":\"k\",\"value_base64\":\"\""), "value_base64", "put"},
+        {ONE("\"op\":\"delete\",\"key\":\"k\",\"if_absent\":true"), "if_absent", "put"},
+        {ONE("\"op\":\"PUT\",\"key\":\"k\",\"value\":\"v\""), "op", "put or delete"},
+        {ONE("\"op\":\"merge\",\"key\":\"k\",\"value\":\"v\""), "op", "put or delete"},
+        {ONE("\"op\":1,\"key\":\"k\",\"value\":\"v\""), "op", "put or delete"},
+        {ONE("\"key\":\"k\",\"value\":\"v\""), "op", "put or delete"},
+        {"{\"ops\":[7]}", "operation 0", "object"},
+        {"{\"ops\":[{\"op\":\"put\",\"key\":\"k\",\"value\":\"v\"},[]]}", "operation 1", "object"},
+        {"{\"ops\":[{\"op\":\"put\",\"key\":\"k\",\"value\":\"v\"}],\"if_absent\":true}",
+         "if_absent", "ops"},
+        {"{\"ops\":[{\"op\":\"put\",\"key\":\"k\",\"value\":\"v\"}],\"ops\":[]}", "duplicate",
+         "ops"},
+        {"{\"ops\":[{\"op\":\"put\",\"key\":\"k\",\"value\":\"v\"}]} x", "JSON", "line 1"},
+        {"{\"ops\":{}}", "ops", "array"},
+        {"{\"ops\":[]}", "ops", "array"},
+        {"[]", "object", "ops"},
+        {"null", "object", "ops"},
+        {"{", "JSON", "line 1"},
+        {"", "ops", "put"},
+    };
+#undef PUT_AND
+#undef ONE
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        refused("POST", BATCH, NULL, cases[i].body, cases[i].word, cases[i].allowed);
+    }
+    nothing_written();
+    expect("POST", BATCH, NULL,
+           "{\"ops\":[{\"op\":\"put\",\"key\":\"k\",\"value\":\"\\u0000\",\"if_absent\":false}]}",
+           200, NULL);
+}
+
+static void a_hand_off_with_unknown_members__is_refused_by_name(void **state)
+{
+    (void)state;
+    static const char path[] = "/v1/db/" TC_DB "/handoff";
+    refused("POST", path, NULL, "{\"too\":\"n1\"}", "too", "to");
+    refused("POST", path, NULL, "{\"to\":\"n0\",\"to\":\"n1\"}", "duplicate", "to");
+    refused("POST", path, NULL, "{\"to\":7}", "to", "name");
+    refused("POST", path, NULL, "\"n0\"", "object", "to");
+    expect("POST", path, NULL, "{\"to\":\"n0\"}", 200, NULL);
+}
+
+static void query_parameters_that_are_not_understood__are_refused_by_name(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *method, *path, *word, *allowed;
+    } cases[] = {
+        {"PUT", KV "k?if_absen", "if_absen", "if_absent, if_version"},
+        {"PUT", KV "k?IF_ABSENT", "IF_ABSENT", "if_absent, if_version"},
+        {"PUT", KV "k?bogus=1", "bogus", "if_absent, if_version"},
+        {"PUT", KV "k?a=%zz", "'a'", "if_absent, if_version"},
+        {"PUT", KV "k?if_absent=%zz", "if_absent", "percent"},
+        {"PUT", KV "k?if_absent=no", "if_absent", "true or false"},
+        {"PUT", KV "k?if_absent=2", "if_absent", "true or false"},
+        {"PUT", KV "k?if_absent&if_absent", "if_absent", "once"},
+        {"PUT", KV "k?if_absent=false&if_absent", "if_absent", "once"},
+        {"PUT", KV "k?if_version=1.1&if_version=1.2", "if_version", "once"},
+        {"PUT", KV "k?if_version", "if_version", "Hadb-Version"},
+        {"PUT", KV "k?if_version=", "if_version", "Hadb-Version"},
+        {"PUT", KV "k?if_version=1.0", "if_version", "Hadb-Version"},
+        {"PUT", KV "k?if_version=1.1%00", "if_version", "Hadb-Version"},
+        {"PUT", KV "k?if_absent&if_version=1.1", "if_absent and if_version", "exclude each other"},
+        {"PUT", KV "k?if_version=nonsense&if_absent", "if_absent and if_version",
+         "exclude each other"},
+        {"PUT", KV "k?if_absent&", "empty", "if_absent, if_version"},
+        {"PUT", KV "k?&if_absent", "empty", "if_absent, if_version"},
+        {"PUT", KV "k?=1", "''", "if_absent, if_version"},
+        {"DELETE", KV "k?if_absent", "if_absent", "if_version"},
+        {"GET", KV "k?if_version=1.1", "if_version", "none"},
+        {"HEAD", KV "k?x", "", ""},
+        {"GET", SCAN "?reverse=maybe", "reverse", "true or false"},
+        {"GET", SCAN "?reverse&reverse=false", "reverse", "once"},
+        {"GET", SCAN "?limit=-1", "limit", "1 to 10000"},
+        {"GET", SCAN "?limit=", "limit", "1 to 10000"},
+        {"GET", SCAN "?limit", "limit", "1 to 10000"},
+        {"GET", SCAN "?limit=5%00", "limit", "1 to 10000"},
+        {"GET", SCAN "?limit=99999999999999999999", "limit", "1 to 10000"},
+        {"GET", SCAN "?limit=1&limit=2", "limit", "once"},
+        {"GET", SCAN "?prefix=%f", "prefix", "percent"},
+        {"GET", SCAN "?prefixx=a", "prefixx", "prefix, start, end, limit, reverse"},
+        {"POST", BATCH "?if_absent", "if_absent", "none"},
+        {"POST", "/v1/db/" TC_DB "/handoff?to=n0", "to", "none"},
+        {"GET", "/v1/status?verbose", "verbose", "none"},
+        {"GET", "/v1/metrics?x=1", "'x'", "none"},
+        {"GET", "/healthz?x=1", "'x'", "none"},
+        {"GET", "/readyz?x=1", "'x'", "none"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        bool body = strcmp(cases[i].method, "PUT") == 0;
+        if (strcmp(cases[i].method, "HEAD") == 0) {
+            expect("HEAD", cases[i].path, NULL, NULL, 400, NULL);
+            continue;
+        }
+        refused(cases[i].method, cases[i].path, NULL, body ? "x" : NULL, cases[i].word,
+                cases[i].allowed);
+    }
+    nothing_written();
+    expect("PUT", KV "k?", NULL, "x", 200, NULL);
+    expect("PUT", KV "k?if_absent=false", NULL, "x", 200, NULL);
+    expect("PUT", KV "k?if_absent=0", NULL, "x", 200, NULL);
+    expect("PUT", KV "k?if_absent=true", NULL, "x", 412, "NOT_MET");
+    expect("PUT", KV "k?if_absent=1", NULL, "x", 412, "NOT_MET");
+    expect("PUT", KV "k?if_absent=", NULL, "x", 412, "NOT_MET");
+    expect("GET", SCAN "?reverse=true&limit=1&prefix=&start=&end=z", NULL, NULL, 200, NULL);
+}
+
+static void headers_that_are_not_understood__are_refused_by_name(void **state)
+{
+    (void)state;
+#define ID "01890000-0000-7000-8000-000000000001"
+    static const struct {
+        const char *method, *headers, *word, *allowed;
+    } cases[] = {
+        {"PUT", "Hadb-Ack: async\r\nHadb-Ack: durable\r\n", "Hadb-Ack", "once"},
+        {"PUT", "Hadb-Ack: durable\r\nhadb-ack: durable\r\n", "Hadb-Ack", "once"},
+        {"GET", "Hadb-Read: any\r\nHadb-Read: linearizable\r\n", "Hadb-Read", "once"},
+        {"PUT", "Hadb-Request-Id: " ID "\r\nHadb-Request-Id: " ID "\r\n", "Hadb-Request-Id",
+         "once"},
+        {"PUT", "Hadb-Deadline-Ms: 5\r\nHadb-Deadline-Ms: 6\r\n", "Hadb-Deadline-Ms", "once"},
+        {"GET", "Hadb-Bookmark: x\r\nHadb-Bookmark: y\r\n", "Hadb-Bookmark", "once"},
+        {"PUT", "Hadb-Acks: async\r\n", "Hadb-Acks", "Hadb-Request-Id, Hadb-Ack, Hadb-Read"},
+        {"PUT", "Hadb-Version: 1.1\r\n", "Hadb-Version", "Hadb-Request-Id, Hadb-Ack, Hadb-Read"},
+        {"PUT", "Hadb-Ack:\r\n", "acknowledgement", "async, local, durable or both"},
+        {"PUT", "Hadb-Ack: DURABLE\r\n", "DURABLE", "async, local, durable or both"},
+        {"PUT", "Hadb-Ack: async, durable\r\n", "async, durable", "async, local, durable or both"},
+        {"GET", "Hadb-Read:\r\n", "Hadb-Read", "any, bookmark or linearizable"},
+        {"GET", "Hadb-Bookmark:\r\n", "Hadb-Bookmark", "as an answer gave it"},
+        {"GET", "Hadb-Bookmark: nonsense\r\n", "bookmark", ""},
+        {"PUT", "Hadb-Request-Id:\r\n", "Hadb-Request-Id", "version 7"},
+        {"PUT", "Hadb-Deadline-Ms:\r\n", "Hadb-Deadline-Ms", "1 to 600000"},
+        {"PUT", "Hadb-Deadline-Ms: 0\r\n", "Hadb-Deadline-Ms", "1 to 600000"},
+        {"PUT", "Hadb-Deadline-Ms: -1\r\n", "Hadb-Deadline-Ms", "1 to 600000"},
+        {"PUT", "Hadb-Deadline-Ms: soon\r\n", "Hadb-Deadline-Ms", "1 to 600000"},
+        {"PUT", "Hadb-Deadline-Ms: 1.5\r\n", "Hadb-Deadline-Ms", "1 to 600000"},
+        {"PUT", "Hadb-Deadline-Ms: 600001\r\n", "Hadb-Deadline-Ms", "1 to 600000"},
+        {"PUT", "Hadb-Deadline-Ms: 99999999999999999999\r\n", "Hadb-Deadline-Ms", "1 to 600000"},
+    };
+#undef ID
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        refused(cases[i].method, KV "k", cases[i].headers,
+                strcmp(cases[i].method, "PUT") ? NULL : "x", cases[i].word, cases[i].allowed);
+    }
+    nothing_written();
+    /* A bookmark asks for more than level any gives. */
+    struct tc_reply reply;
+    char bookmark[128], header[256];
+    assert_int_equal(call("PUT", KV "k", NULL, "x", &reply), 200);
+    assert_true(tc_header(&reply, "Hadb-Bookmark", bookmark, sizeof bookmark));
+    tc_reply_deinit(&reply);
+    snprintf(header, sizeof header, "Hadb-Bookmark: %s\r\nHadb-Read: any\r\n", bookmark);
+    refused("GET", KV "k", header, NULL, "bookmark", "any");
+    snprintf(header, sizeof header, "Hadb-Bookmark: %s\r\nHadb-Read: linearizable\r\n", bookmark);
+    expect("GET", KV "k", header, NULL, 200, NULL);
+}
+
+static void a_method_that_a_path_does_not_take__is_405_with_those_it_takes(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *method, *path, *allow;
+    } cases[] = {
+        {"PATCH", KV "k", "GET, HEAD, PUT, DELETE"},
+        {"POST", KV "k", "GET, HEAD, PUT, DELETE"},
+        {"OPTIONS", KV "k", "GET, HEAD, PUT, DELETE"},
+        {"get", KV "k", "GET, HEAD, PUT, DELETE"},
+        {"PATCH", KV "k?bogus", "GET, HEAD, PUT, DELETE"},
+        {"POST", SCAN, "GET, HEAD"},
+        {"PUT", BATCH, "POST"},
+        {"GET", BATCH, "POST"},
+        {"HEAD", BATCH, "POST"},
+        {"GET", "/v1/db/" TC_DB "/handoff", "POST"},
+        {"GET", "/v1/db/" TC_DB "/forward", "POST"},
+        {"GET", "/v1/db/" TC_DB "/ready", "POST"},
+        {"GET", "/v1/db/" TC_DB "/poke", "POST"},
+        {"GET", "/v1/stream", "POST"},
+        {"POST", "/healthz", "GET, HEAD"},
+        {"PUT", "/readyz", "GET, HEAD"},
+        {"DELETE", "/v1/status", "GET, HEAD"},
+        {"OPTIONS", "/v1/metrics", "GET, HEAD"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct tc_reply reply;
+        char allow[64] = "";
+        int status = call(cases[i].method, cases[i].path, NULL, NULL, &reply);
+        tc_header(&reply, "Allow", allow, sizeof allow);
+        if (status != 405 || strcmp(allow, cases[i].allow) != 0) {
+            fail_msg("%s %s: %d, Allow: %s", cases[i].method, cases[i].path, status, allow);
+        }
+        if (strcmp(cases[i].method, "HEAD") != 0) {
+            assert_non_null(strstr(reply.body, "{\"error\":\"EINVAL\",\"message\":\""));
+            assert_non_null(strstr(reply.body, cases[i].allow));
+        }
+        tc_reply_deinit(&reply);
+    }
+    static const char *const unknown[] = {"/",
+                                          "*",
+                                          "/v1",
+                                          "/v1/status/",
+                                          "/V1/status",
+                                          "/v1/db/" TC_DB,
+                                          "/v1/db/" TC_DB "/scan/x",
+                                          "/v1/db/" TC_DB "/KV/x"};
+    for (size_t i = 0; i < sizeof unknown / sizeof *unknown; i++) {
+        expect("GET", unknown[i], NULL, NULL, 404, "EINVAL");
+        expect("PATCH", unknown[i], NULL, NULL, 404, "EINVAL");
+    }
+}
+
+static void head__answers_as_get_without_the_body(void **state)
+{
+    (void)state;
+    static const char *const paths[] = {KV "k", KV "absent", SCAN, "/v1/status", "/healthz"};
+    expect("PUT", KV "k", NULL, "12345", 200, NULL);
+    for (size_t i = 0; i < sizeof paths / sizeof *paths; i++) {
+        struct tc_reply head, get;
+        char a[64] = "", b[64] = "";
+        int status = call("GET", paths[i], NULL, NULL, &get);
+        assert_int_equal(call("HEAD", paths[i], NULL, NULL, &head), status);
+        assert_int_equal(head.body_len, 0);
+        assert_true(tc_header(&head, "Content-Length", a, sizeof a));
+        assert_true(tc_header(&get, "Content-Length", b, sizeof b));
+        assert_string_equal(a, b);
+        tc_header(&head, "Hadb-Version", a, sizeof a);
+        tc_header(&get, "Hadb-Version", b, sizeof b);
+        assert_string_equal(a, b);
+        tc_reply_deinit(&head);
+        tc_reply_deinit(&get);
+    }
+}
+
+/* Messages quote what the client sent: as text where it is text. */
+static void messages__are_json_whatever_they_quote(void **state)
+{
+    (void)state;
+    struct tc_reply reply;
+    assert_int_equal(call("POST", BATCH, NULL, "{}", &reply), 400);
+    assert_null(strchr(reply.body, '?'));
+    tc_reply_deinit(&reply);
+    assert_int_equal(call("PUT", KV "k", "Hadb-Ack: \xc3\xa9\"\\\r\n", "x", &reply), 400);
+    assert_non_null(strstr(reply.body, "'\xc3\xa9\\\"\\\\'"));
+    tc_reply_deinit(&reply);
+    assert_int_equal(call("PUT", KV "k", "Hadb-Ack: \xff\xc3\r\n", "x", &reply), 400);
+    assert_non_null(strstr(reply.body, "'\xef\xbf\xbd\xef\xbf\xbd'")); /* U+FFFD */
+    tc_reply_deinit(&reply);
+    expect("GET", "/v1/db/\xff/kv/x", NULL, NULL, 404, "ENODB");
 }
 
 static void wrong_headers__are_refused(void **state)
@@ -374,6 +683,13 @@ int main(void)
         T(a_scan__pages_in_order_and_in_reverse),
         T(a_batch__happens_whole_or_not_at_all),
         T(wrong_names_and_methods__are_named),
+        T(a_batch_with_members_of_wrong_types__is_refused_by_name),
+        T(a_hand_off_with_unknown_members__is_refused_by_name),
+        T(query_parameters_that_are_not_understood__are_refused_by_name),
+        T(headers_that_are_not_understood__are_refused_by_name),
+        T(a_method_that_a_path_does_not_take__is_405_with_those_it_takes),
+        T(head__answers_as_get_without_the_body),
+        T(messages__are_json_whatever_they_quote),
         T(wrong_headers__are_refused),
         T(every_ack_mode_and_read_level__works),
         T(a_key_that_is_too_long__is_413),
