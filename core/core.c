@@ -370,6 +370,7 @@ static void dispatch(struct hadb_step *s, const struct hadb_event *ev)
         [HADB_EV_LOCAL] = local_failed,
         [HADB_EV_PROBE] = hadb__probed,
         [HADB_EV_STOP] = stop,
+        [HADB_EV_SEAL_TURN] = hadb__seal_turn,
     };
     if (ev->op == HADB_OP_MAIN) {
         HADB_ASSERT(s->core->main_busy);
@@ -395,6 +396,7 @@ void hadb_core_step(struct hadb_core *core, const struct hadb_event *event, uint
         hadb__handoff_pump(&s);
         hadb__read_pump(&s);
         hadb__snap_pump(&s);
+        hadb__seal_pump(&s);
         hadb__follow(&s);
     }
     hadb_core_check(core);

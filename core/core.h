@@ -45,6 +45,7 @@ struct hadb_core_config {
     uint32_t lag_wait_ms; /* … and so much longer for each durable slot that this node lacks, */
     uint32_t lag_wait_max_ms; /* … up to this: the most advanced follower goes first */
     bool fast_suspicion;      /* act on LIVE_GONE (off: only after the TTL) */
+    bool seal_turns;          /* many databases: ask for a turn (core/pace.h) before sealing */
     bool clone_guard;         /* this process may be a clone: read the manifest after each create */
     bool never_lead;          /* read replica */
     bool jitter;              /* off in the model checker: no random draws, no growing back-off */
@@ -73,6 +74,12 @@ enum hadb_doubt {
     HADB_DOUBT_NONE,    /* the next entry is absent: tip, or collected? */
     HADB_DOUBT_CORRUPT, /* it fails its hash */
     HADB_DOUBT_FORK,    /* it does not link to the view */
+};
+
+enum hadb_turn { /* to seal (4.12) */
+                 HADB_TURN_NONE,
+                 HADB_TURN_ASKED,
+                 HADB_TURN_HAVE,
 };
 
 enum hadb_slot_state {
@@ -133,6 +140,7 @@ struct hadb_core {
     uint64_t seal_at_ms;  /* when to seal; 0 = owner is believed alive */
     uint64_t heard_slot;  /* highest durable slot that any owner's stream told of */
     uint64_t seal_lag_ms; /* part of seal_at_ms that ends as soon as that slot is reached */
+    uint8_t seal_turn;    /* enum hadb_turn */
     bool start_reseal;    /* just started: may seal the term of its own predecessor at once */
     bool tip_checked;     /* the boundary was compared at this position */
     bool poke;            /* look again as soon as op MAIN is free */

@@ -91,6 +91,9 @@ void hadb__arm_seal(struct hadb_step *s, uint32_t wait_max_ms);
 void hadb__arm_seal_by_lag(struct hadb_step *s, uint32_t wait_max_ms); /* … later if behind */
 void hadb__seal_lag_over(struct hadb_step *s); /* the view moved on: behind no more? */
 bool hadb__seal_due(const struct hadb_core *core, uint64_t now_ms);
+void hadb__seal_pump(struct hadb_step *s);
+void hadb__seal_turn(struct hadb_step *s, const struct hadb_event *ev);
+uint64_t hadb__seal_deadline(const struct hadb_core *core);
 void hadb__seal_start(struct hadb_step *s);
 void hadb__seal_framed(struct hadb_step *s, const struct hadb_event *ev);
 void hadb__seal_created(struct hadb_step *s, const struct hadb_event *ev);

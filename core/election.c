@@ -53,10 +53,43 @@ void hadb__seal_lag_over(struct hadb_step *s)
     }
 }
 
-bool hadb__seal_due(const struct hadb_core *core, uint64_t now_ms)
+static bool patience_over(const struct hadb_core *core, uint64_t now_ms)
 {
     return core->seal_at_ms != 0 && now_ms >= core->seal_at_ms && core->role != HADB_CORE_FENCED &&
            hadb_core_may_lead(core);
+}
+
+bool hadb__seal_due(const struct hadb_core *core, uint64_t now_ms)
+{
+    return patience_over(core, now_ms) &&
+           (!core->config.seal_turns || core->seal_turn == HADB_TURN_HAVE);
+}
+
+/* One database of many: when its patience is over it asks for a turn, which it keeps until it is used or idle. */
+void hadb__seal_pump(struct hadb_step *s)
+{
+    struct hadb_core *core = s->core;
+    if (core->seal_turn == HADB_TURN_HAVE && core->seal_at_ms == 0) {
+        core->seal_turn = HADB_TURN_NONE;
+    }
+    if (core->config.seal_turns && core->seal_turn == HADB_TURN_NONE &&
+        core->role == HADB_CORE_FOLLOWER && patience_over(core, s->now_ms)) {
+        core->seal_turn = HADB_TURN_ASKED;
+        hadb__act(s, HADB_ACT_SEAL_TURN);
+    }
+}
+
+void hadb__seal_turn(struct hadb_step *s, const struct hadb_event *ev)
+{
+    (void)ev;
+    HADB_ASSERT(s->core->seal_turn == HADB_TURN_ASKED);
+    s->core->seal_turn = HADB_TURN_HAVE;
+}
+
+uint64_t hadb__seal_deadline(const struct hadb_core *core)
+{
+    bool waits = core->config.seal_turns && core->seal_turn == HADB_TURN_ASKED;
+    return core->seal_at_ms == 0 || waits ? HADB_NEVER : core->seal_at_ms;
 }
 
 void hadb__liveness(struct hadb_step *s, const struct hadb_event *ev)
@@ -102,6 +135,7 @@ void hadb__seal_start(struct hadb_step *s)
         return;
     }
     hadb__set_role(s, HADB_CORE_CANDIDATE);
+    core->seal_turn = HADB_TURN_NONE;
     core->phase = HADB_PH_SEAL_FRAME;
     core->framing = true;
     struct hadb_action *action = hadb__act(s, HADB_ACT_FRAME_SEAL);

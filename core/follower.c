@@ -191,10 +191,7 @@ uint64_t hadb__follow_deadline(const struct hadb_core *core)
     if (core->phase != HADB_PH_IDLE) {
         return core->next_at_ms;
     }
-    uint64_t at = core->next_at_ms;
-    if (core->seal_at_ms != 0) {
-        at = HADB_MIN(at, core->seal_at_ms);
-    }
+    uint64_t at = HADB_MIN(core->next_at_ms, hadb__seal_deadline(core));
     if (core->poke || core->read_waiting || core->read_sent != 0 || hadb__stream_behind(core)) {
         at = 0;
     }

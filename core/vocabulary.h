@@ -160,7 +160,8 @@ enum hadb_event_type {
                          (result CORRUPT: an object that leads to it) cannot be used */
     HADB_EV_PROBE, /* result OK | FAILED: the storage keeps, or breaks, what leading rests on (4.13); may
                          come before START; OK until then */
-    HADB_EV_STOP, /* orderly stop: answer what is known, then halt */
+    HADB_EV_STOP,      /* orderly stop: answer what is known, then halt */
+    HADB_EV_SEAL_TURN, /* SEAL_TURN was asked, and now it is this database's turn */
 };
 
 enum hadb_liveness {
@@ -222,7 +223,8 @@ enum hadb_action_type {
     HADB_ACT_CAS_MANIFEST, /* op; handle (snapshot reference, stays), slot = boundary, term = boundary term,
                               nonce, swept_slot: write on top of the manifest read last on this op */
     HADB_ACT_DELETE, /* op; slot: delete DATA (never seals, unless .seals_too) <= slot and condemned names */
-    HADB_ACT_GIVE_UP, /* flag: this node cannot make progress with this database (or can again) */
+    HADB_ACT_GIVE_UP,   /* flag: this node cannot make progress with this database (or can again) */
+    HADB_ACT_SEAL_TURN, /* wants to seal: EV_SEAL_TURN when it may, once (config.seal_turns) */
 };
 
 enum hadb_gate { HADB_GATE_CLOSED, HADB_GATE_OPEN, HADB_GATE_DRAIN };

@@ -53,6 +53,7 @@ static void core_config(const struct hadb_db *db, const struct hadb_db_options *
         .grace_ms = options->grace_ms ? options->grace_ms : GRACE_DEFAULT_MS,
         .fast_suspicion = replicated_acks && !options->no_fast_suspicion,
         .clone_guard = options->clone_guard,
+        .seal_turns = true,
         .never_lead = node->never_lead || options->never_lead,
         .jitter = true,
     };

@@ -157,6 +157,7 @@ struct hadb_db {
     unsigned jobs_running;            /* of any kind: close waits for 0 */
 
     struct hadb_pos durable; /* from ACT_DURABLE */
+    uint64_t written_ms;     /* when something was last committed or applied here; 0 = not yet */
     hadb_txid txid;          /* last local commit */
     hadb_txid synced_txid;   /* fsynced here */
     bool caught_up;          /* has been at the tip since it was opened or restored */

@@ -89,6 +89,7 @@ static void applied(struct hadb_db_job *job)
         job->terms = (struct hadb_terms){0};
     } else {
         HADB_COUNT(&db->node->counters, entries_applied);
+        db->written_ms = hadb__now(db->node);
         db->txid = HADB_MAX(db->txid, job->act.pos.txid);
     }
 }
@@ -527,6 +528,12 @@ static void act_view(struct hadb_db *db, const struct hadb_action *act)
     submit(job_for(db, act), &db->queue, db->node->engine_pool, true, hadb__job_view);
 }
 
+static void act_seal_turn(struct hadb_db *db, const struct hadb_action *act)
+{
+    (void)act;
+    hadb__turn_ask(db);
+}
+
 void hadb__db_act(struct hadb_db *db, const struct hadb_action *act, struct hadb_req *read)
 {
     static void (*const handlers[])(struct hadb_db *db, const struct hadb_action *act) = {
@@ -554,6 +561,7 @@ void hadb__db_act(struct hadb_db *db, const struct hadb_action *act, struct hadb
         [HADB_ACT_CAS_MANIFEST] = act_cas,
         [HADB_ACT_DELETE] = act_delete,
         [HADB_ACT_GIVE_UP] = act_give_up,
+        [HADB_ACT_SEAL_TURN] = act_seal_turn,
     };
     if (act->type == HADB_ACT_READ_JOIN) {
         hadb__read_joined(db, read, act->round);

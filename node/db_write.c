@@ -294,6 +294,7 @@ static void batch_done(void *arg, int r)
     batch->first = NULL;
     if (ran && batch->last_txid > db->txid) {
         db->txid = batch->last_txid;
+        db->written_ms = hadb__now(db->node);
         struct hadb_event ev = {.type = HADB_EV_COMMITTED, .txid = batch->last_txid};
         hadb__db_event(db, &ev, NULL);
     }

@@ -56,6 +56,10 @@ int hadb__node_add_db(struct hadb_node *node, struct hadb_db *db, struct hadb_er
         return hadb_fail(err, HADB_EBUSY, "a node hosts at most %u databases",
                          HADB_NODE_DATABASES_MAX);
     }
+    int r = hadb__turns_reserve(node, err);
+    if (r < 0) {
+        return r;
+    }
     struct hadb_db **name = &node->by_name[hash_bytes(db->name, strlen(db->name))];
     db->hash_next[0] = *name;
     *name = db;
@@ -93,6 +97,7 @@ void hadb__node_remove_db(struct hadb_node *node, struct hadb_db *db)
     }
     *at = db->next;
     node->dbs_len--;
+    hadb__turn_cancel(db);
 }
 
 /* ---- events ---- */
@@ -300,6 +305,9 @@ static void start_on_loop(void *arg)
     open->r = hadb__peers_start(open->node, open->err);
     if (open->r == 0) {
         open->r = hadb__streams_start(open->node, open->err);
+    }
+    if (open->r == 0) {
+        open->r = hadb__turns_start(open->node, open->err);
     }
     if (open->r == 0) {
         open->r = hadb__probe_start(open->node, open->err);

@@ -179,6 +179,7 @@ static void stop_modules_on_loop(void *arg)
         hadb__probe_stop(node);
         hadb__streams_stop(node);
         hadb__peers_stop(node);
+        hadb__turns_stop(node);
     }
 }
 
@@ -242,6 +243,7 @@ void hadb__node_free(struct hadb_node *node, uint64_t deadline_ms)
         return;
     }
     hadb__peers_deinit(node);
+    hadb__turns_deinit(node);
     hadb_storage_close(&node->storage);
     hadb_lease_close(&node->lease);
     hadb_folder_known_deinit(&node->known);

@@ -12,6 +12,7 @@
 #include "base/hash.h"
 #include "base/id.h"
 #include "base/url.h"
+#include "core/pace.h"
 #include "hadb/node.h"
 #include "node/db.h"
 #include "node/http_client.h"
@@ -72,6 +73,8 @@ struct hadb_node {
     struct hadb_db *by_uuid[HADB_DB_HASH_LEN];
     size_t requests_len; /* under way */
     uint64_t requests_bytes;
+    struct hadb_pace pace; /* its items: one for each database */
+    struct hadb_timer turn_timer;
     struct hadb_peers peers;
     struct hadb_streams streams;
     struct hadb_prober probe;
@@ -90,6 +93,15 @@ void hadb__node_tell(struct hadb_node *node, const struct hadb_node_event *event
 void hadb__countdown_init(struct hadb_countdown *c);
 void hadb__countdown_deinit(struct hadb_countdown *c);
 void hadb__node_free(struct hadb_node *node, uint64_t deadline_ms);
+
+/* turns.c: whose turn it is to seal */
+int hadb__turns_start(struct hadb_node *node, struct hadb_error *err);
+void hadb__turns_stop(struct hadb_node *node);
+void hadb__turns_deinit(struct hadb_node *node); /* any thread, once the loop is gone */
+/* Room for one database more. */
+int hadb__turns_reserve(struct hadb_node *node, struct hadb_error *err);
+void hadb__turn_ask(struct hadb_db *db);
+void hadb__turn_cancel(struct hadb_db *db);
 
 /* catalog.c: the uuid of a name, made if need be; blocks; any thread. A retryable failure: no answer. */
 int hadb__catalog_open(struct hadb_node *node, const char *name, const char *engine,

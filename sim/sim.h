@@ -50,6 +50,7 @@ enum sim_kind {
     SIM_EV_RESUME,    /* node's process goes on */
     SIM_EV_HEARTBEAT, /* node: beat on its streams, sync the disk now and then */
     SIM_EV_PHASE,     /* healing, and the steps after it */
+    SIM_EV_TURN,      /* node's turn to seal */
 };
 
 struct sim_event {

@@ -487,6 +487,10 @@ void sim_act(struct sim *s, uint8_t n, const struct hadb_action *action)
     case HADB_ACT_READ_FAIL:
         sim_serve_round_failed(s, n);
         break;
+    case HADB_ACT_SEAL_TURN: /* behind other databases of this node */
+        sim_push(s, sim_below(s, s->draw.ttl_ms * SIM_MS),
+                 &(struct sim_event){.kind = SIM_EV_TURN, .node = n, .life = node->life});
+        break;
     case HADB_ACT_GATE:
         act_gate(s, n, action);
         if (action->gate != HADB_GATE_OPEN) {

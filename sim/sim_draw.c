@@ -78,6 +78,7 @@ void sim_draw(struct sim *s)
         .tip_polls_max = (uint32_t)ONE_OF(s, 0, 2, 10),
         .grace_ms = (uint32_t)ONE_OF(s, 1, 100, ttl),
         .fast_suspicion = sim_chance(s, 800),
+        .seal_turns = s->seed % 8 == 1,
         .clone_guard = s->seed % 8 == 3, /* draws nothing: the seeds keep their meaning */
         .jitter = true,
     };

@@ -288,7 +288,7 @@ static bool for_process(uint8_t kind)
 {
     return kind == SIM_EV_TIMER || kind == SIM_EV_ANSWER || kind == SIM_EV_LEASE_REPLY ||
            kind == SIM_EV_LINK || kind == SIM_EV_STREAM || kind == SIM_EV_NODE_MSG ||
-           kind == SIM_EV_REQUEST || kind == SIM_EV_HEARTBEAT;
+           kind == SIM_EV_REQUEST || kind == SIM_EV_HEARTBEAT || kind == SIM_EV_TURN;
 }
 
 static void dispatch_world(struct sim *s, const struct sim_event *ev)
@@ -355,6 +355,9 @@ static void dispatch_process(struct sim *s, const struct sim_event *ev)
         break;
     case SIM_EV_HEARTBEAT:
         sim_node_heartbeat(s, ev->node);
+        break;
+    case SIM_EV_TURN:
+        sim_step_simple(s, ev->node, HADB_EV_SEAL_TURN);
         break;
     default:
         HADB_ASSERT(!"an event of a process");
