@@ -30,7 +30,8 @@
  *      200    16  AEAD tag
  *      216     8  stored length: bytes of the body in this object
  *      224     8  raw length: bytes of the payload after decompression
- *      232    24  zero
+ *      232     8  durable slot: prefix-durable for the writer when it framed this  (DATA only, else 0)
+ *      240    16  zero
  *      256    32  body hash: SHA-256 of the stored body
  *      288    32  header hash: SHA-256 of bytes 0..287
  *      320     …  stored body
@@ -60,7 +61,8 @@
 #define HADB_ENTRY_HEADER_BYTES 320u
 #define HADB_ENTRY_RAW_BYTES_MAX (HADB_BATCH_BYTES_MAX + (1u << 20)) /* payload of DATA, SNAPSHOT */
 #define HADB_ENTRY_SMALL_BYTES_MAX (64u << 10)                       /* … of SEAL, META, NAME */
-#define HADB_OBJECT_BYTES_MAX (64u << 20)                            /* one object in storage */
+#define HADB_LOG_WINDOW_MAX 8u            /* slots that one writer has in flight, at most */
+#define HADB_OBJECT_BYTES_MAX (64u << 20) /* one object in storage */
 #define HADB_BLOB_PARTS_MAX 8u
 #define HADB_BLOB_REF_BYTES 16u
 #define HADB_BLOB_REF_PART_BYTES 40u
@@ -101,6 +103,9 @@ struct hadb_entry {
     uint64_t pages_after;       /* page formats only; else 0 */
     uint64_t checksum_after;    /* page formats only; else 0 */
     int64_t time_unix_ms;       /* advisory, clamped monotone by the writer */
+    /* DATA: every slot of this term up to it was in storage when this entry was framed: one of those
+     * that is missing later, above the boundary, was lost; else 0. */
+    uint64_t durable_slot;
 
     /* Filled in by reading; ignored by writing. */
     enum hadb_entry_codec codec;

@@ -40,7 +40,8 @@ enum {
     AT_AEAD_TAG = 200,
     AT_STORED = 216,
     AT_RAW = 224,
-    AT_ZERO_C = 232,
+    AT_DURABLE_SLOT = 232,
+    AT_ZERO_C = 240,
     AT_BODY_HASH = 256,
     AT_HEADER_HASH = 288,
 };
@@ -55,8 +56,8 @@ static_assert(AT_PAGES_AFTER + 8 == AT_CHECKSUM_AFTER && AT_CHECKSUM_AFTER + 8 =
 static_assert(AT_TIME + 8 == AT_AEAD && AT_AEAD + 4 == AT_ZERO_B, "time, AEAD algorithm");
 static_assert(AT_ZERO_B + 4 == AT_AEAD_KEY && AT_AEAD_KEY + 16 == AT_AEAD_NONCE, "AEAD key");
 static_assert(AT_AEAD_NONCE + 24 == AT_AEAD_TAG && AT_AEAD_TAG + 16 == AT_STORED, "AEAD tag");
-static_assert(AT_STORED + 8 == AT_RAW && AT_RAW + 8 == AT_ZERO_C, "lengths");
-static_assert(AT_ZERO_C + 24 == AT_BODY_HASH, "zero C");
+static_assert(AT_STORED + 8 == AT_RAW && AT_RAW + 8 == AT_DURABLE_SLOT, "lengths");
+static_assert(AT_DURABLE_SLOT + 8 == AT_ZERO_C && AT_ZERO_C + 16 == AT_BODY_HASH, "zero C");
 static_assert(AT_BODY_HASH + sizeof(struct hadb_hash) == AT_HEADER_HASH, "body hash");
 static_assert(AT_HEADER_HASH + sizeof(struct hadb_hash) == HADB_ENTRY_HEADER_BYTES, "header hash");
 
@@ -118,6 +119,10 @@ const char *hadb__entry_fault(const struct hadb_entry *entry)
         (entry->first_txid == 0 || entry->first_txid > entry->last_txid)) {
         return "transaction numbers out of order";
     }
+    if (entry->durable_slot != 0 &&
+        (entry->kind != HADB_ENTRY_DATA || entry->durable_slot >= entry->slot)) {
+        return "a durable slot that cannot be";
+    }
     if (entry->kind == HADB_ENTRY_SEAL && entry->first_txid != entry->last_txid) {
         return "a seal with two transaction numbers";
     }
@@ -149,6 +154,7 @@ void hadb__entry_header_write(const struct hadb_entry *entry, uint8_t out[HADB_E
     hadb_put_u64(out + AT_TIME, (uint64_t)entry->time_unix_ms);
     hadb_put_u64(out + AT_STORED, entry->stored_bytes);
     hadb_put_u64(out + AT_RAW, entry->raw_bytes);
+    hadb_put_u64(out + AT_DURABLE_SLOT, entry->durable_slot);
     memcpy(out + AT_BODY_HASH, entry->body_hash.b, sizeof(entry->body_hash.b));
     struct hadb_hash hash;
     hadb_sha256(out, AT_HEADER_HASH, &hash);
@@ -170,6 +176,7 @@ static void load_fields(const uint8_t *at, struct hadb_entry *out)
         .codec = (enum hadb_entry_codec)at[AT_CODEC],
         .stored_bytes = hadb_get_u64(at + AT_STORED),
         .raw_bytes = hadb_get_u64(at + AT_RAW),
+        .durable_slot = hadb_get_u64(at + AT_DURABLE_SLOT),
     };
     memcpy(out->db.b, at + AT_DB, sizeof(out->db.b));
     memcpy(out->prev.b, at + AT_PREV, sizeof(out->prev.b));

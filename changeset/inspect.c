@@ -362,6 +362,9 @@ static void describe_header(struct tree *tree, json_t *object, const struct hadb
     set_id(tree, object, "put_id", &entry->put_id);
     set_u64(tree, object, "pages_after", entry->pages_after);
     set_u64(tree, object, "checksum_after", entry->checksum_after);
+    if (entry->kind == HADB_ENTRY_DATA) {
+        set_u64(tree, object, "durable_slot", entry->durable_slot);
+    }
     set_time(tree, object, entry->time_unix_ms);
     set_text(tree, object, "codec", entry->codec == HADB_CODEC_ZSTD ? "zstd" : "none");
     set_u64(tree, object, "stored_bytes", entry->stored_bytes);

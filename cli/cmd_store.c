@@ -13,7 +13,8 @@ enum { OPT_STORE = CLI_OPT_OWN, OPT_OUTPUT, OPT_TO };
 
 struct store_args {
     const char *store, *database, *output, *to;
-    bool json;
+    uint64_t to_slot;
+    bool json, to_slot_set;
 };
 
 /* clang-format off */
@@ -60,7 +61,11 @@ static int parse(const struct cli_command *command, const struct option *options
                          args->store);
     }
     if (args->to != NULL && strcmp(args->to, "latest") != 0) {
-        return cli_usage(command, "--to '%s': this release restores 'latest' only", args->to);
+        args->to_slot_set = true;
+        int r = cli_number(command, "to", args->to, 1, UINT64_MAX, &args->to_slot);
+        if (r != 0) {
+            return r;
+        }
     }
     if (command == &cli_restore && args->output == NULL) {
         return cli_usage(command, "needs --output FOLDER, which must be new");
@@ -129,6 +134,8 @@ static int run_store(const struct cli_command *command, const struct option *lis
     struct hadb_restore_options options = HADB_RESTORE_OPTIONS_INIT;
     options.database = args.database;
     options.output = args.output;
+    options.to_slot_set = args.to_slot_set;
+    options.to_slot = args.to_slot;
     options.on_progress = on_progress;
     options.progress_arg = &progress;
     struct hadb_restore_result result;
@@ -198,7 +205,7 @@ const struct cli_command cli_restore = {
             "FOLDER appear\n"
             "whole at the very end. `hadb scan --dir FOLDER` reads it.\n\n" STORE_HELP
             "  --output FOLDER     must not exist, or be empty\n"
-            "  --to latest         the point in time; this release knows the latest one\n"
+            "  --to latest|SLOT    the end of the log (default), or the state behind a slot of it\n"
             "  --json              one JSON object on stdout; errors, too, but on stderr\n",
     .run = run_restore,
 };

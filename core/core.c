@@ -171,6 +171,7 @@ static void start(struct hadb_step *s, const struct hadb_event *ev)
     core->view = ev->pos;
     core->local_txid = ev->last_txid;
     core->tail_term = hadb__has_tail(core) ? ev->last_term : 0;
+    hadb__survey_start(core, ev->term, ev->slot);
     core->next_at_ms = s->now_ms;
     struct hadb_action *action = hadb__act(s, HADB_ACT_ROLE);
     action->role = HADB_CORE_FOLLOWER;
@@ -348,6 +349,7 @@ static void dispatch(struct hadb_step *s, const struct hadb_event *ev)
         [HADB_EV_START] = start,
         [HADB_EV_ENTRY] = entry,
         [HADB_EV_MANIFEST] = manifest,
+        [HADB_EV_SURVEYED] = hadb__surveyed,
         [HADB_EV_FRAMED] = framed,
         [HADB_EV_CREATED] = created,
         [HADB_EV_APPLIED] = hadb__follow_applied,
@@ -460,6 +462,7 @@ const char *hadb_core_halt_name(enum hadb_halt halt)
                                         "manifest missing",
                                         "no usable snapshot",
                                         "storage rolled back",
+                                        "hole in the log",
                                         "local engine failed",
                                         "database was retired",
                                         "stopped"};

@@ -52,9 +52,10 @@ struct hadb_core_config {
 };
 
 /* ---- state ---- */
-enum hadb_core_phase {               /* what op MAIN is doing */
-                       HADB_PH_IDLE, /* nothing outstanding; next_at says when to look again */
-                       HADB_PH_GET,  /* GET of the next entry */
+enum hadb_core_phase {                 /* what op MAIN is doing */
+                       HADB_PH_IDLE,   /* nothing outstanding; next_at says when to look again */
+                       HADB_PH_GET,    /* GET of the next entry */
+                       HADB_PH_SURVEY, /* first 404: is it the tip, or a hole? */
                        HADB_PH_TIP_MANIFEST, /* 404: am I behind the boundary? */
                        HADB_PH_APPLY,
                        HADB_PH_FENCE_MANIFEST, /* foreign seal and a tail: is the seal real? */
@@ -74,6 +75,24 @@ enum hadb_doubt {
     HADB_DOUBT_NONE,    /* the next entry is absent: tip, or collected? */
     HADB_DOUBT_CORRUPT, /* it fails its hash */
     HADB_DOUBT_FORK,    /* it does not link to the view */
+    HADB_DOUBT_GAP,     /* it is absent, but was there once */
+    /* The object that the view comes from: */
+    HADB_DOUBT_OWN_ABSENT,
+    HADB_DOUBT_OWN_CORRUPT,
+    HADB_DOUBT_OWN_FORK, /* another one stands in its place */
+};
+
+enum hadb_own {                  /* the object that the view comes from */
+                HADB_OWN_PROVEN, /* or none, or not known */
+                HADB_OWN_DATA,   /* at view.term, view.slot; not looked at yet */
+                HADB_OWN_SEAL,   /* at view.term - 1, view.slot + 1; not looked at yet */
+};
+
+enum hadb_survey {
+    HADB_SURVEY_DUE,  /* at the next 404 */
+    HADB_SURVEY_LOST, /* what comes next was durable once; if it is absent now, it is lost */
+    HADB_SURVEY_HELD, /* something is behind it that need not mean a loss */
+    HADB_SURVEY_DONE,
 };
 
 enum hadb_turn { /* to seal (4.12) */
@@ -121,6 +140,8 @@ struct hadb_core {
     uint8_t halt;      /* enum hadb_halt */
     uint8_t backoff;   /* doublings so far */
     uint8_t doubt;     /* enum hadb_doubt: what TIP_MANIFEST has to explain */
+    uint8_t survey;    /* enum hadb_survey */
+    uint8_t own;       /* enum hadb_own */
     uint8_t tip_polls; /* polls at the tip since the boundary was compared */
     bool
         main_busy; /* op MAIN is unanswered; if not, a phase that needs an answer is tried again at next_at_ms */
@@ -210,6 +231,8 @@ void hadb_core_nonce(const struct hadb_owner *self, uint64_t seed, struct hadb_i
 /* Asserts what must hold between steps. */
 void hadb_core_check(const struct hadb_core *core);
 
+/* Place of the object that the view comes from, unless something links to it; else 0, 0. */
+void hadb_core_own_place(const struct hadb_core *core, uint64_t *term, uint64_t *slot);
 bool hadb_core_leads(const struct hadb_core *core); /* OWNER or DRAINING */
 bool hadb_core_may_lead(
     const struct hadb_core *core); /* by configuration and the storage's probe */

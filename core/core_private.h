@@ -73,6 +73,18 @@ void hadb__accept_entry(struct hadb_step *s, const struct hadb_entry_info *entry
                         enum hadb_source source);
 void hadb__apply_pending(struct hadb_step *s);
 
+void hadb__doubt(struct hadb_step *s, enum hadb_doubt why);
+void hadb__at_tip(struct hadb_step *s);
+
+/* survey.c: a hole is not the end */
+/* The engine's position comes from the object at that place (0, 0: none). */
+void hadb__survey_start(struct hadb_core *core, uint64_t term, uint64_t slot);
+void hadb__survey_restart(struct hadb_core *core);
+void hadb__survey_moved(struct hadb_core *core); /* the view moved on by an entry */
+/* The next object is absent. True: that is being looked into. */
+bool hadb__survey_absent(struct hadb_step *s);
+void hadb__surveyed(struct hadb_step *s, const struct hadb_event *ev);
+
 /* stream.c: the owner's stream as an accelerator */
 void hadb__stream_entry(struct hadb_step *s, const struct hadb_event *ev);
 void hadb__stream_mark(struct hadb_step *s, const struct hadb_event *ev);

@@ -2,7 +2,7 @@
 /*
  * Hop 7 of 8, the deciding half: read the next entry, verify it, apply it, one after the other.
  *
- * Owns       op MAIN while this process does not lead: phases IDLE to RESTORE.
+ * Owns       op MAIN while this process does not lead: phases IDLE to RESTORE (SURVEY is core/survey.c's).
  * Invariants the view moves only by an applied entry or a restored snapshot (4.8), so a follower never
  *            rewinds anything but its own unshipped tail; a 404 is the tip only if the boundary says so (4.7).
  * Happy path GET -> entry -> APPLY -> next GET … -> 404 -> manifest -> IDLE until poll, poke or stream.
@@ -77,6 +77,14 @@ static void ask(struct hadb_step *s)
         action->flag = true;
         break;
     }
+    case HADB_PH_SURVEY: {
+        struct hadb_action *action = hadb__act(s, HADB_ACT_SURVEY);
+        action->op = HADB_OP_MAIN;
+        action->term = core->view.term;
+        action->slot = core->view.slot + 1;
+        hadb_core_own_place(core, &action->pos.term, &action->pos.slot);
+        break;
+    }
     case HADB_PH_RESTORE:
         hadb__act(s, HADB_ACT_RESTORE)->op = HADB_OP_MAIN;
         break;
@@ -149,8 +157,9 @@ static void start_restore(struct hadb_step *s)
 static bool news_expected(const struct hadb_core *core, uint64_t now_ms)
 {
     /* A read whose proof met an entry instead of the tip (read_sent) still needs one. */
-    return core->poke || core->read_waiting || core->read_sent != 0 || now_ms >= core->next_at_ms ||
-           hadb__seal_due(core, now_ms) || hadb__stream_behind(core);
+    return core->survey != HADB_SURVEY_DONE || core->poke || core->read_waiting ||
+           core->read_sent != 0 || now_ms >= core->next_at_ms || hadb__seal_due(core, now_ms) ||
+           hadb__stream_behind(core);
 }
 
 void hadb__follow(struct hadb_step *s)
@@ -192,14 +201,15 @@ uint64_t hadb__follow_deadline(const struct hadb_core *core)
         return core->next_at_ms;
     }
     uint64_t at = HADB_MIN(core->next_at_ms, hadb__seal_deadline(core));
-    if (core->poke || core->read_waiting || core->read_sent != 0 || hadb__stream_behind(core)) {
+    if (core->survey != HADB_SURVEY_DONE || core->poke || core->read_waiting ||
+        core->read_sent != 0 || hadb__stream_behind(core)) {
         at = 0;
     }
     return HADB_MAX(at, core->retry_at_ms);
 }
 
 /* The next entry is missing, corrupt or foreign: only the boundary tells what that means. */
-static void doubt(struct hadb_step *s, enum hadb_doubt why)
+void hadb__doubt(struct hadb_step *s, enum hadb_doubt why)
 {
     s->core->doubt = (uint8_t)why;
     if (why != HADB_DOUBT_NONE) {
@@ -208,9 +218,12 @@ static void doubt(struct hadb_step *s, enum hadb_doubt why)
     hadb__main_start(s, HADB_PH_TIP_MANIFEST);
 }
 
-static void at_tip(struct hadb_step *s)
+void hadb__at_tip(struct hadb_step *s)
 {
     struct hadb_core *core = s->core;
+    if (hadb__survey_absent(s)) {
+        return;
+    }
     if (hadb__seal_due(core, s->now_ms)) {
         hadb__seal_start(s); /* the boundary is compared after the seal (4.4.4) */
         return;
@@ -221,7 +234,7 @@ static void at_tip(struct hadb_step *s)
         core->read_sent = 0;
     }
     if (prove_reads || !core->tip_checked || core->tip_polls >= core->config.tip_polls_max) {
-        doubt(s, HADB_DOUBT_NONE);
+        hadb__doubt(s, HADB_DOUBT_NONE);
         return;
     }
     core->tip_polls++;
@@ -237,10 +250,10 @@ void hadb__follow_entry(struct hadb_step *s, const struct hadb_event *ev)
         break;
     }
     case HADB_R_ABSENT:
-        at_tip(s);
+        hadb__at_tip(s);
         break;
     case HADB_R_CORRUPT:
-        doubt(s, HADB_DOUBT_CORRUPT);
+        hadb__doubt(s, HADB_DOUBT_CORRUPT);
         break;
     default:
         s->core->phase = HADB_PH_IDLE;
@@ -318,7 +331,7 @@ void hadb__accept_entry(struct hadb_step *s, const struct hadb_entry_info *entry
     enum hadb_doubt why = verify(core, entry);
     if (why != HADB_DOUBT_NONE) {
         hadb__release(s, handle, 0);
-        doubt(s, why);
+        hadb__doubt(s, why);
         return;
     }
     core->pending = *entry;
@@ -345,13 +358,15 @@ void hadb__apply_pending(struct hadb_step *s)
 /* Nothing was hidden below the boundary: now the doubt has its plain meaning. */
 static void doubt_confirmed(struct hadb_step *s)
 {
+    static const enum hadb_halt meaning[] = {[HADB_DOUBT_CORRUPT] = HADB_HALT_CORRUPT,
+                                             [HADB_DOUBT_FORK] = HADB_HALT_FORK,
+                                             [HADB_DOUBT_GAP] = HADB_HALT_GAP,
+                                             [HADB_DOUBT_OWN_ABSENT] = HADB_HALT_ROLLBACK,
+                                             [HADB_DOUBT_OWN_CORRUPT] = HADB_HALT_CORRUPT,
+                                             [HADB_DOUBT_OWN_FORK] = HADB_HALT_FORK};
     struct hadb_core *core = s->core;
-    if (core->doubt == HADB_DOUBT_CORRUPT) {
-        hadb__halt(s, HADB_HALT_CORRUPT);
-        return;
-    }
-    if (core->doubt == HADB_DOUBT_FORK) {
-        hadb__halt(s, HADB_HALT_FORK);
+    if (core->doubt != HADB_DOUBT_NONE) {
+        hadb__halt(s, meaning[core->doubt]);
         return;
     }
     core->tip_checked = true;
@@ -381,6 +396,10 @@ void hadb__follow_manifest(struct hadb_step *s, const struct hadb_event *ev)
         hadb__main_start(s, HADB_PH_REWIND);
     } else if (core->phase == HADB_PH_ENTRY_MANIFEST) {
         hadb__apply_pending(s);
+    } else if (core->doubt >= HADB_DOUBT_OWN_ABSENT && core->own == HADB_OWN_DATA &&
+               ev->manifest.boundary_slot >= core->view.slot) {
+        core->own = HADB_OWN_PROVEN; /* collected: the snapshot holds it */
+        go_idle(s, true);
     } else {
         doubt_confirmed(s);
     }
@@ -468,6 +487,7 @@ void hadb__follow_applied(struct hadb_step *s, const struct hadb_event *ev)
     } else {
         data_applied(s);
     }
+    hadb__survey_moved(core);
     core->local_txid = HADB_MAX(core->local_txid, core->view.txid);
     core->tail_term = hadb__has_tail(core) ? core->tail_term : 0;
     struct hadb_action *action = hadb__act(s, HADB_ACT_DURABLE);
@@ -523,6 +543,7 @@ void hadb__follow_restored(struct hadb_step *s, const struct hadb_event *ev)
     core->seal_at_ms = 0;
     core->start_reseal = false;
     core->tip_checked = false;
+    hadb__survey_restart(core);
     core->stream_up = false;
     hadb__stream_clear(s); /* entries that came meanwhile follow the old view */
     if (core->role == HADB_CORE_FENCED) {

@@ -148,6 +148,7 @@ void hadb__pump(struct hadb_step *s)
     action->slot = core->framed_slot + 1;
     action->prev = core->framed_hash;
     action->txid = core->framed_txid;
+    action->durable_slot = core->view.slot;
     action->flag = hadb__snap_wants_view(core);
 }
 

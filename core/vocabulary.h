@@ -38,7 +38,9 @@
     X(CLONE_GUARD, 19, "a clone of this process could write into a collected slot (4.5)")      \
     X(READ_OWNER_AFTER, 20, "an owner's GET sent before the read began would prove it (4.9)")  \
     X(READ_OWNER_BOUNDARY, 21, "an owner would take its own collected slot for absent (4.9)")  \
-    X(READ_SLOT_AFTER, 22, "a slot first sent before the read began would prove it (4.9)")
+    X(READ_SLOT_AFTER, 22, "a slot first sent before the read began would prove it (4.9)")     \
+    X(GAP_CHECK, 23, "a hole would pass as the end of the log and be sealed over (4.4.1)")     \
+    X(OWN_OBJECT, 24, "a node would lead on what a rolled-back store has forgotten (4.8)")
 
 enum hadb_rule {
 #define HADB_X(name, bit, text) HADB_RULE_##name = 1u << (bit),
@@ -65,10 +67,11 @@ enum hadb_halt {
     HADB_HALT_FORK,        /* an object does not link to the history this node holds */
     HADB_HALT_NO_MANIFEST, /* the manifest is missing although the database exists */
     HADB_HALT_NO_SNAPSHOT, /* behind the boundary and no snapshot can be restored */
-    HADB_HALT_ROLLBACK,    /* the store shows an older manifest than seen before */
-    HADB_HALT_LOCAL,       /* the local engine failed: poisoned or corrupt */
-    HADB_HALT_RETIRED,     /* a terminal seal ended the database */
-    HADB_HALT_STOPPED,     /* orderly stop */
+    HADB_HALT_ROLLBACK,    /* the store shows an older state than this node has seen */
+    HADB_HALT_GAP, /* an object of the log is missing although later ones prove that it was there */
+    HADB_HALT_LOCAL,   /* the local engine failed: poisoned or corrupt */
+    HADB_HALT_RETIRED, /* a terminal seal ended the database */
+    HADB_HALT_STOPPED, /* orderly stop */
 };
 
 enum hadb_result {
@@ -132,10 +135,16 @@ enum hadb_core_op {
 
 /* ---- events ---- */
 enum hadb_event_type {
-    HADB_EV_TICK,     /* a deadline may have passed */
-    HADB_EV_START,    /* start.*: what the engine holds; once, first */
-    HADB_EV_ENTRY,    /* answers GET: OK entry+handle | ABSENT | CORRUPT | UNKNOWN */
+    HADB_EV_TICK,  /* a deadline may have passed */
+    HADB_EV_START, /* start.*: what the engine holds; term, slot: place of the object whose hash pos
+                              carries (0, 0: none); once, first */
+    HADB_EV_ENTRY, /* answers GET: OK entry+handle | ABSENT | CORRUPT | UNKNOWN */
     HADB_EV_MANIFEST, /* answers GET_MANIFEST: OK manifest | ABSENT | CORRUPT | UNKNOWN */
+    HADB_EV_SURVEYED, /* answers SURVEY: OK | UNKNOWN. entry.term, entry.slot: of the last object behind the
+                              missing one that is at its slot or a later one (0, 0: none); if it lies in the
+                              same window also entry.kind (SEAL if any object of that window behind the
+                              missing one is one) and durable_slot, the greatest that their headers say.
+                              own, entry.prev: what a GET of the own object said, and its hash */
     HADB_EV_FRAMED, /* answers FRAME_*: OK entry+handle (view = handle of a view, if asked) | FAILED;
                               answers VIEW (op SNAP): OK view, pos = the engine's mark, txid = last in the view */
     HADB_EV_CREATED, /* answers CREATE: OK | EXISTS | UNKNOWN */
@@ -179,6 +188,8 @@ struct hadb_event {
     uint64_t handle;
     uint64_t view;
     uint64_t term, slot;
+    uint64_t durable_slot; /* SURVEYED */
+    enum hadb_result own;  /* SURVEYED: OK | ABSENT | CORRUPT */
     hadb_txid txid;
     struct hadb_owner owner;
     struct hadb_entry_info entry;
@@ -195,7 +206,9 @@ enum hadb_action_type {
     HADB_ACT_OWNER_SEEN,   /* owner: a new log entry counts as a renewal */
     HADB_ACT_GET,          /* op, term, slot */
     HADB_ACT_GET_MANIFEST, /* op */
-    HADB_ACT_FRAME_DATA, /* op; term, slot, prev, after txid (commits above it); want_view: also open a view
+    HADB_ACT_SURVEY, /* op; term, slot: an object that is missing: list what is behind it. pos.term, pos.slot:
+                              own object to be read, too (0, 0: none) */
+    HADB_ACT_FRAME_DATA, /* op; term, slot, prev, durable_slot, after txid (commits above it); want_view: also open a view
                               at exactly the last transaction that is framed (optional: view = 0) */
     HADB_ACT_FRAME_SEAL, /* op; term, slot, prev, txid, owner (next), reason */
     HADB_ACT_CREATE,     /* op; handle (stays the machine's), term, slot; the same bytes each time.
@@ -246,6 +259,7 @@ struct hadb_action {
     hadb_txid txid;
     uint64_t round;
     uint64_t swept_slot;
+    uint64_t durable_slot; /* FRAME_DATA: goes into the entry's header */
     struct hadb_id nonce;
     struct hadb_hash prev;
     struct hadb_owner owner;

@@ -151,6 +151,7 @@ static void through_the_container(struct hadb_entry *entry, const struct hadb_bu
     HADB_ASSERT(read.pages_after == entry->pages_after);
     HADB_ASSERT(read.checksum_after == entry->checksum_after);
     HADB_ASSERT(read.time_unix_ms == entry->time_unix_ms);
+    HADB_ASSERT(read.durable_slot == entry->durable_slot);
     HADB_ASSERT(hadb_hash_eq(&read.prev, &entry->prev) && hadb_id_eq(&read.db, &entry->db));
     HADB_ASSERT(hadb_id_eq(&read.put_id, &entry->put_id));
     HADB_ASSERT(hadb_id_eq(&read.incarnation, &entry->incarnation));
@@ -176,6 +177,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
     switch (what % 4) {
     case 0:
         entry.kind = HADB_ENTRY_DATA;
+        entry.durable_slot = entry.slot / 2;
         write_txns(&in, &entry, &payload);
         break;
     case 1:

@@ -21,6 +21,7 @@
     X(log_resends, "later attempts with the same bytes")                               \
     X(log_entries_durable, "own log entries that became durable")                      \
     X(log_gets, "reads of a log entry")                                                \
+    X(log_lists, "listings of a log: one when a database is opened or restored")       \
     X(manifest_gets, "reads of a manifest")                                            \
     X(entries_applied, "log entries applied as follower")                              \
     X(stream_entries_sent, "entries handed to followers' streams")                     \

@@ -264,6 +264,7 @@ void hadb__db_begin(struct hadb_db *db)
                             .owner = hadb_terms_owner(&db->terms, at.mark.term),
                             .last_txid = at.last_txid,
                             .last_term = at.last_term};
+    hadb__db_place(db, &at.mark, &ev.term, &ev.slot);
     hadb__db_event(db, &ev, NULL);
 }
 

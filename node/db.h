@@ -129,6 +129,7 @@ struct hadb_db {
 
     uint64_t gate; /* atomic: term in which commits may run, 0 = closed; read inside queue jobs */
     int role;      /* atomic: enum hadb_role, for hadb_db_role() */
+    uint64_t behind_term, behind_slot; /* loop: the last log object that a look around found */
 
     /* loop thread from here on */
     struct hadb_db *next;         /* node's list */
@@ -235,6 +236,7 @@ void hadb__swap_try(struct hadb_db *db);
 /* db_jobs.c, db_snapshot.c: bodies of jobs (workers); they fill job->answer.ev and what is marked "out" */
 void hadb__job_get(void *arg);
 void hadb__job_get_manifest(void *arg);
+void hadb__job_survey(void *arg); /* db_survey.c */
 void hadb__job_frame_data(void *arg);
 void hadb__job_frame_seal(void *arg);
 void hadb__job_create(void *arg);
@@ -247,6 +249,10 @@ void hadb__job_cas(void *arg);
 void hadb__job_delete(void *arg);
 void hadb__job_restore(void *arg); /* download into tmp/ */
 void hadb__job_swap(void *arg);    /* … and put in place */
+
+/* db_survey.c: place of the object whose hash a position carries */
+void hadb__db_place(const struct hadb_db *db, const struct hadb_pos *pos, uint64_t *term,
+                    uint64_t *slot);
 
 /* db_write.c */
 void hadb__write_route(struct hadb_req *req);

@@ -23,6 +23,9 @@ static void answer_init(struct hadb_db_job *job)
     case HADB_ACT_GET_MANIFEST:
         ev->type = HADB_EV_MANIFEST;
         break;
+    case HADB_ACT_SURVEY:
+        ev->type = HADB_EV_SURVEYED;
+        break;
     case HADB_ACT_FRAME_DATA:
     case HADB_ACT_FRAME_SEAL:
     case HADB_ACT_VIEW:
@@ -163,6 +166,11 @@ static void note_result(struct hadb_db_job *job)
         break;
     case HADB_ACT_GET:
         learn_of_storage(job);
+        break;
+    case HADB_ACT_SURVEY:
+        learn_of_storage(job);
+        db->behind_term = ev->entry.term;
+        db->behind_slot = ev->entry.slot;
         break;
     case HADB_ACT_GET_MANIFEST:
         learn_of_storage(job);
@@ -462,6 +470,12 @@ static void get_manifest(struct hadb_db *db, const struct hadb_action *act)
     submit(job_for(db, act), NULL, db->node->store_pool, false, hadb__job_get_manifest);
 }
 
+static void survey(struct hadb_db *db, const struct hadb_action *act)
+{
+    HADB_COUNT(&db->node->counters, log_lists);
+    submit(job_for(db, act), NULL, db->node->store_pool, false, hadb__job_survey);
+}
+
 static void release(struct hadb_db *db, const struct hadb_action *act)
 {
     if (act->handle) {
@@ -542,6 +556,7 @@ void hadb__db_act(struct hadb_db *db, const struct hadb_action *act, struct hadb
         [HADB_ACT_OWNER_SEEN] = act_owner_seen,
         [HADB_ACT_GET] = get_entry,
         [HADB_ACT_GET_MANIFEST] = get_manifest,
+        [HADB_ACT_SURVEY] = survey,
         [HADB_ACT_FRAME_DATA] = act_frame_data,
         [HADB_ACT_FRAME_SEAL] = act_frame_seal,
         [HADB_ACT_CREATE] = act_create,

@@ -8,6 +8,7 @@
 #include "changeset/keys.h"
 #include "node/node_private.h"
 
+#include <inttypes.h>
 #include <stdio.h>
 
 void hadb__db_local_failed(struct hadb_db *db, const struct hadb_error *err)
@@ -42,6 +43,9 @@ static void advice(const struct hadb_db *db, enum hadb_halt halt, char *out, siz
     case HADB_HALT_NO_MANIFEST:
         text = "check the store's address or put the object back, then start this node again";
         break;
+    case HADB_HALT_GAP:
+        text = "put it back, or run hadb verify and restore elsewhere";
+        break;
     case HADB_HALT_CORRUPT:
     case HADB_HALT_NO_SNAPSHOT:
         text = "put the object back from a copy of the storage, then start this node again";
@@ -68,10 +72,34 @@ static void advice(const struct hadb_db *db, enum hadb_halt halt, char *out, siz
     snprintf(out, cap, "%s", text);
 }
 
+/* The object of the log whose absence, or other content, made the machine halt. */
+static void name_object(struct hadb_db *db, enum hadb_halt halt)
+{
+    const struct hadb_core *core = &db->core;
+    char key[HADB_OBJECT_KEY_BYTES];
+    uint64_t term;
+    uint64_t slot;
+    hadb_core_own_place(core, &term, &slot);
+    hadb_key_log(&db->uuid, term, slot, key);
+    if (halt == HADB_HALT_GAP) {
+        hadb_key_log(&db->uuid, core->view.term, core->view.slot + 1, key);
+        hadb_fail(&db->trouble, HADB_EGAP,
+                  "%s is missing, slot %" PRIu64 " of term %" PRIu64 " behind it is there", key,
+                  db->behind_slot, db->behind_term);
+    } else if (halt == HADB_HALT_ROLLBACK && core->doubt == HADB_DOUBT_OWN_ABSENT) {
+        hadb_fail(&db->trouble, HADB_EGAP, "%s is gone, which this node has seen", key);
+    } else if (halt == HADB_HALT_FORK && core->doubt == HADB_DOUBT_OWN_FORK) {
+        hadb_fail(&db->trouble, HADB_EFORKED, "%s is not what this node has seen there", key);
+    } else if (halt == HADB_HALT_CORRUPT && core->doubt == HADB_DOUBT_OWN_CORRUPT) {
+        hadb_fail(&db->trouble, HADB_ECORRUPT, "%s is damaged", key);
+    }
+}
+
 void hadb__db_explain(struct hadb_db *db, enum hadb_halt halt)
 {
     char next[160];
     const char *name = hadb_core_halt_name(halt);
+    name_object(db, halt);
     if (halt == HADB_HALT_FORK && db->trouble.code == 0) {
         char key[HADB_OBJECT_KEY_BYTES];
         hadb_key_log(&db->uuid, db->core.view.term, db->core.view.slot + 1, key);

@@ -165,7 +165,8 @@ static int frame(struct hadb_db_job *job, struct hadb_obj *obj, struct hadb_capt
                                .last_txid = capture->last_txid,
                                .prev = act->prev,
                                .incarnation = db->node->self.incarnation,
-                               .time_unix_ms = db->frame_unix_ms};
+                               .time_unix_ms = db->frame_unix_ms,
+                               .durable_slot = act->durable_slot};
     hadb_id_random(db->node->env, &entry.put_id);
     int r = hadb_entry_frame(&entry, hadb_buf_slice(&capture->body), HADB_ZSTD_LEVEL_DEFAULT,
                              &obj->framed, &job->err);

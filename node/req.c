@@ -112,6 +112,8 @@ static void on_deadline(void *arg)
                        "request id");
     } else if (req->kind == HADB_REQ_READY || req->kind == HADB_REQ_HANDOFF) {
         hadb__req_fail(req, HADB_ETIMEDOUT, waited_for(req));
+    } else if (db->core.role == HADB_CORE_HALTED) {
+        hadb__db_refuse(db, req);
     } else {
         hadb__req_fail(req, HADB_EUNAVAIL, waited_for(req));
     }

@@ -5,7 +5,8 @@
  * Owns       the position of one reader and its picture of the manifest.
  * Thread     the caller's; blocks on storage.
  * Invariants an entry is handed out only if it is of this database, at this place, and links to the one before;
- *            a missing object is the tip only if the boundary lies below it (protocol 4.7).
+ *            a missing object is the tip only if the boundary lies below it (protocol 4.7), and nothing that
+ *            was listed before it was read once more lies behind it.
  * Happy path name -> meta -> manifest -> next, next, … -> HADB_END.
  * Failure    each names the object; HADB_ABSENT means that the start was collected meanwhile.
  */
@@ -19,6 +20,11 @@
 #include "base/hash.h"
 #include "base/id.h"
 #include "changeset/keys.h"
+#include "replicators/behind.h"
+
+/* How often, and how long, the owner of an unproven hole is waited for. */
+#define HOLE_LOOKS_MAX 20u
+#define HOLE_WAIT_MS 50u
 
 struct hadb_call hadb__history_call(const struct hadb__history *history)
 {
@@ -109,6 +115,7 @@ int hadb__history_open(struct hadb__history *history, struct hadb_storage *stora
         .storage = storage,
         .database = database,
         .request_ms = request_ms ? request_ms : HADB_HISTORY_REQUEST_MS_DEFAULT,
+        .to_slot = UINT64_MAX,
     };
     if (database == NULL || !hadb_name_valid(database)) {
         return hadb_fail(err, HADB_EINVAL,
@@ -125,7 +132,27 @@ void hadb__history_deinit(struct hadb__history *history)
     *history = (struct hadb__history){0};
 }
 
-/* The next object is not there: tip, collected meanwhile, or a hole? */
+/* Something is behind the missing object: how to go on. */
+static int gap(const struct hadb__history *history, const char *key,
+               const struct hadb__behind *behind, struct hadb_error *err)
+{
+    const struct hadb_pos *pos = &history->pos;
+    bool proven = hadb__behind_proves(behind, pos->term, pos->slot + 1);
+    if (pos->slot == 0) {
+        return hadb_fail(err, HADB_EGAP,
+                         "%s is missing, slot %" PRIu64 " of term %" PRIu64
+                         " behind it is there: put it back; nothing before it can be restored",
+                         key, behind->slot, behind->term);
+    }
+    return hadb_fail(err, HADB_EGAP,
+                     "%s is missing, slot %" PRIu64 " of term %" PRIu64 " behind it is there%s; %s "
+                     "hadb restore --to %" PRIu64,
+                     key, behind->slot, behind->term,
+                     proven ? "" : ", perhaps unacknowledged writes of a leader that died",
+                     proven ? "put it back, or" : "accept the end:", pos->slot);
+}
+
+/* The next object is not there: tip, or collected meanwhile? */
 static int absent(struct hadb__history *history, struct hadb_error *err)
 {
     int r = hadb__history_manifest(history, err);
@@ -177,6 +204,62 @@ static int check(const struct hadb__history *history, const struct hadb_opened *
     return is_data ? hadb_entry_check_data(entry, hadb_buf_slice(&opened->payload), err) : 0;
 }
 
+/* HADB_ABSENT: it is not there, and a listing before that found nothing behind it, or it was collected. */
+static int get_next(struct hadb__history *history, const char *key, struct hadb_buf *stored,
+                    struct hadb_error *err)
+{
+    const struct hadb_pos *pos = &history->pos;
+    int r = get(history, key, stored, err);
+    if (r != HADB_ABSENT) {
+        return r;
+    }
+    struct hadb__behind behind;
+    struct hadb_call call = hadb__history_call(history);
+    r = hadb__behind_find(history->storage, &call, &history->db, pos->term, pos->slot + 1, &behind,
+                          err);
+    if (r != 0 || behind.slot == 0) {
+        return r != 0 ? r : HADB_ABSENT;
+    }
+    /* A leader may be at work; one that is alive fills such a hole soon. */
+    bool proven = hadb__behind_proves(&behind, pos->term, pos->slot + 1);
+    r = get(history, key, stored, err);
+    for (unsigned i = 0; r == HADB_ABSENT && !proven && i < HOLE_LOOKS_MAX; i++) {
+        hadb_sleep_ms(HOLE_WAIT_MS, &call);
+        r = get(history, key, stored, err);
+    }
+    if (r == HADB_ABSENT) {
+        r = absent(history, err);
+        r = r == HADB_END ? gap(history, key, &behind, err) : r;
+    }
+    return r;
+}
+
+int hadb__history_seals(struct hadb__history *history, struct hadb_error *err)
+{
+    int r = 0;
+    for (size_t i = 0; r == 0 && i < history->manifest.terms_len; i++) {
+        const struct hadb_manifest_term *term = &history->manifest.terms[i];
+        char key[HADB_OBJECT_KEY_BYTES];
+        HADB_CLEANUP(hadb_buf_deinit) struct hadb_buf stored = {0};
+        struct hadb_entry entry;
+        struct hadb_hash hash;
+        hadb_key_log(&history->db, term->term, term->last_slot + 1, key);
+        r = get(history, key, &stored, err);
+        if (r == HADB_ABSENT) { /* seals are never collected */
+            return hadb_fail(err, HADB_EGAP,
+                             "%s is missing, the seal of a term: without it a leader of that term "
+                             "that slept could write again; put it back",
+                             key);
+        }
+        r = r != 0 ? r : hadb_entry_peek(hadb_buf_slice(&stored), &entry, &hash, err);
+        if (r == 0 && !hadb_hash_eq(&hash, &term->seal_hash)) {
+            r = hadb_fail(err, HADB_EFORKED, "is not the seal that the manifest names");
+        }
+        r = hadb_wrap(err, r, "%s", key);
+    }
+    return r;
+}
+
 int hadb__history_next(struct hadb__history *history, struct hadb_opened *out,
                        struct hadb_error *err)
 {
@@ -184,12 +267,18 @@ int hadb__history_next(struct hadb__history *history, struct hadb_opened *out,
     char key[HADB_OBJECT_KEY_BYTES];
     HADB_CLEANUP(hadb_buf_deinit) struct hadb_buf stored = {0};
     hadb_key_log(&history->db, pos->term, pos->slot + 1, key);
-    int r = get(history, key, &stored, err);
+    if (pos->slot >= history->to_slot) {
+        return HADB_END;
+    }
+    int r = get_next(history, key, &stored, err);
     if (r == HADB_ABSENT) {
         return absent(history, err);
     }
+    if (r < 0) {
+        return r; /* it names the object */
+    }
     hadb_opened_deinit(out);
-    r = r != 0 ? r : hadb_entry_open(hadb_buf_slice(&stored), out, err);
+    r = hadb_entry_open(hadb_buf_slice(&stored), out, err);
     if (r == HADB_ABSENT) {
         r = attach_blobs(history, out, err);
         if (r > 0) {

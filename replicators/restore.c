@@ -138,6 +138,45 @@ static int replay(struct job *job, struct hadb_error *err)
     }
 }
 
+/* The newest one that is not behind the slot that is asked for. */
+static const struct hadb_manifest_snapshot *choose_snapshot(const struct job *job)
+{
+    const struct hadb_manifest *manifest = &job->history.manifest;
+    const struct hadb_manifest_snapshot *best = NULL;
+    for (size_t i = 0; i < manifest->snapshots_len; i++) {
+        const struct hadb_manifest_snapshot *snapshot = &manifest->snapshots[i];
+        bool fits = snapshot->pos.slot <= job->history.to_slot;
+        if (fits && (best == NULL || snapshot->pos.slot >= best->pos.slot)) {
+            best = snapshot;
+        }
+    }
+    return best;
+}
+
+/* Slots at or below the boundary may be gone: only the snapshots are left. */
+static int collected(const struct job *job, struct hadb_error *err)
+{
+    uint64_t to = job->history.to_slot;
+    const struct hadb_manifest *manifest = &job->history.manifest;
+    uint64_t before = 0;
+    uint64_t behind = UINT64_MAX;
+    for (size_t i = 0; i < manifest->snapshots_len; i++) {
+        uint64_t slot = manifest->snapshots[i].pos.slot;
+        before = slot <= to ? HADB_MAX(before, slot) : before;
+        behind = slot >= to ? HADB_MIN(behind, slot) : behind;
+    }
+    if (before == 0) {
+        return hadb_fail(err, HADB_EINVAL,
+                         "slot %" PRIu64 " is collected; the oldest state that is kept is slot "
+                         "%" PRIu64,
+                         to, behind);
+    }
+    return hadb_fail(err, HADB_EINVAL,
+                     "slot %" PRIu64 " is collected; the nearest that are kept are slots %" PRIu64
+                     " and %" PRIu64,
+                     to, before, behind);
+}
+
 /* Newest snapshot, or the beginning; then the log. HADB_ABSENT: collected meanwhile, start again. */
 static int rebuild_once(struct job *job, struct hadb_error *err)
 {
@@ -145,7 +184,7 @@ static int rebuild_once(struct job *job, struct hadb_error *err)
     if (r != 0) {
         return r;
     }
-    const struct hadb_manifest_snapshot *snapshot = hadb_manifest_newest(&job->history.manifest);
+    const struct hadb_manifest_snapshot *snapshot = choose_snapshot(job);
     uint64_t version = job->history.manifest.version;
     job->history.pos = (struct hadb_pos){0};
     job->result->snapshot_slot = 0;
@@ -161,7 +200,18 @@ static int rebuild_once(struct job *job, struct hadb_error *err)
             return HADB_ABSENT;
         }
     }
-    return r != 0 ? r : replay(job, err);
+    r = r != 0 ? r : replay(job, err);
+    bool below = job->history.to_slot < job->history.manifest.boundary_slot;
+    if (r == HADB_ABSENT && below) {
+        return collected(job, err);
+    }
+    if (r == 0 && job->options->to_slot_set && job->history.pos.slot < job->history.to_slot) {
+        return hadb_fail(err, HADB_EINVAL,
+                         "slot %" PRIu64 " lies beyond the end of the log; the last one is "
+                         "%" PRIu64,
+                         job->history.to_slot, job->history.pos.slot);
+    }
+    return r;
 }
 
 static int rebuild(struct job *job, struct hadb_error *err)
@@ -280,6 +330,9 @@ int hadb_restore(struct hadb_storage *storage, const struct hadb_restore_options
         return r;
     }
     r = hadb__history_open(&job.history, storage, env, options->database, options->request_ms, err);
+    if (options->to_slot_set) {
+        job.history.to_slot = options->to_slot;
+    }
     if (r == 0) {
         uint32_t random;
         hadb_random(env, &random, sizeof random);
@@ -319,6 +372,7 @@ int hadb_verify(struct hadb_storage *storage, const struct hadb_restore_options 
     struct job job = {.options = options, .result = &found, .engine_name = "memory"};
     int r = hadb__history_open(&job.history, storage, options->env, options->database,
                                options->request_ms, err);
+    r = r != 0 ? r : hadb__history_seals(&job.history, err);
     r = r != 0 ? r : verify_snapshots(&job, err);
     uint64_t snapshots = found.snapshots;
     r = r != 0 ? r : rebuild(&job, err);

@@ -33,7 +33,8 @@ static int store_get(void *arg, const struct hadb_snapshot_object *object, struc
     const struct hadb_snapshot_store *store = arg;
     char key[HADB_OBJECT_KEY_BYTES];
     object_key(store, object, key);
-    return hadb_storage_get(store->storage, store->call, key, out, NULL, err);
+    int r = hadb_storage_get(store->storage, store->call, key, out, NULL, err);
+    return r == HADB_ABSENT ? hadb_fail(err, HADB_EGAP, "%s is missing", key) : r;
 }
 
 static int store_put(void *arg, const struct hadb_snapshot_object *object, struct hadb_slice bytes,

@@ -265,9 +265,35 @@ static void answer_upload(const struct mc_op *op, struct hadb_event *ev)
     ev->handle = mc_snapshot_put(&snapshot);
 }
 
+/* The listing behind a missing object. Of what lies in the same window it tells nothing (durable_slot 0). */
+static void answer_survey(const struct mc_world *world, const struct mc_op *op,
+                          struct hadb_event *ev)
+{
+    const struct mc_shared *shared = &world->shared;
+    ev->type = HADB_EV_SURVEYED;
+    for (uint8_t term = op->term; term < MC_TERMS_MAX; term++) {
+        uint8_t from = term == op->term ? (uint8_t)(op->slot + 1) : op->slot;
+        for (uint8_t slot = from; slot < MC_SLOTS_MAX; slot++) {
+            if (shared->store[term][slot] != 0) {
+                ev->entry.term = term;
+                ev->entry.slot = slot;
+                bool is_seal =
+                    mc_content_get(shared->store[term][slot])->info.kind == HADB_CORE_SEAL;
+                ev->entry.kind = is_seal ? HADB_CORE_SEAL : ev->entry.kind;
+            }
+        }
+    }
+    if (op->pos.slot != 0) {
+        uint16_t own = shared->store[op->pos.term][op->pos.slot];
+        ev->own = own != 0 ? HADB_R_OK : HADB_R_ABSENT;
+        ev->entry.prev = own != 0 ? mc_info(own).hash : (struct hadb_hash){{0}};
+    }
+}
+
 bool mc_is_local(uint8_t wait)
 {
     switch ((int)wait - 1) {
+    case HADB_ACT_SURVEY:
     case HADB_ACT_FRAME_DATA:
     case HADB_ACT_FRAME_SEAL:
     case HADB_ACT_APPLY:
@@ -307,6 +333,9 @@ enum mc_outcome mc_answer(struct mc_world *world, uint8_t p, uint8_t o, bool yes
         break;
     case HADB_ACT_UPLOAD:
         answer_upload(&op, &ev);
+        break;
+    case HADB_ACT_SURVEY:
+        answer_survey(world, &op, &ev);
         break;
     case HADB_ACT_GATE:
         ev.type = HADB_EV_GATED;
@@ -679,6 +708,9 @@ void mc_proc_start(struct mc_world *world, uint8_t p, struct hadb_event *start)
     memset(start, 0, sizeof *start);
     start->type = HADB_EV_START;
     start->pos = proc->mark;
+    uint16_t last = (uint16_t)(proc->mark.hash.b[0] | proc->mark.hash.b[1] << 8);
+    start->term = last != 0 ? mc_content_get(last)->info.term : 0;
+    start->slot = last != 0 ? mc_content_get(last)->info.slot : 0;
     start->owner = proc->owner;
     start->last_txid = proc->txs_len;
     start->last_term = proc->tail_term;

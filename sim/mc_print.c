@@ -63,6 +63,8 @@ static const char *local_name(uint8_t wait)
         return "opening a view";
     case HADB_ACT_UPLOAD:
         return "uploading a snapshot";
+    case HADB_ACT_SURVEY:
+        return "looking around";
     default:
         return "an action";
     }
@@ -243,6 +245,9 @@ void mc_trace_action(uint8_t p, const struct hadb_action *action)
     case HADB_ACT_REWIND:
         mc_trace("p%d rewinds to transaction %" PRIu64 " (%s)", p, action->pos.txid,
                  action->flag ? "its tail is surely not committed" : "outcome of its tail unknown");
+        break;
+    case HADB_ACT_SURVEY:
+        mc_trace("p%d lists the log behind %" PRIu64 "/%" PRIu64, p, action->term, action->slot);
         break;
     case HADB_ACT_RESTORE:
         mc_trace("p%d restores the newest snapshot", p);

@@ -60,6 +60,7 @@ struct sim_event {
     uint32_t result;
     uint32_t a, b;
     uint64_t x, y;
+    uint64_t own_term, own_slot; /* SIM_EV_STORE, a survey: place of the own object */
 };
 
 /* ---- facts: written once, named by number from 1 ---- */
@@ -69,6 +70,7 @@ struct sim_list { /* transactions: numbers of requests */
 struct sim_entry {
     struct hadb_entry_info info;
     struct sim_list txs;
+    uint64_t durable_slot; /* of its header */
     bool was_stored, was_deleted;
 };
 struct sim_snapshot {
@@ -278,12 +280,17 @@ struct sim {
     uint64_t healed_at, idle_requests;
     uint32_t heal_req, waited;
     bool was_behind;
+    uint8_t damage;         /* enum sim_damage */
+    uint32_t kept_down;     /* bit per node that does not start again after it */
+    uint32_t damaged_truth; /* truth_len when it happened */
+    uint32_t damaged_life[SIM_NODES_MAX];
     bool over;
     char violation[240];
     uint64_t *sometimes; /* SIM_S_LEN counters */
     struct sim_ring *ring;
 };
-enum sim_phase { SIM_PH_SAFETY, SIM_PH_HEALED, SIM_PH_QUIET, SIM_PH_IDLE };
+enum sim_phase { SIM_PH_SAFETY, SIM_PH_HEALED, SIM_PH_QUIET, SIM_PH_IDLE, SIM_PH_DAMAGED };
+enum sim_damage { SIM_DAMAGE_NONE, SIM_DAMAGE_HOLE, SIM_DAMAGE_ROLLBACK };
 
 #include "sim/sim_private.h"
 #endif

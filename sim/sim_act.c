@@ -51,7 +51,9 @@ static uint32_t frame(struct sim *s, uint8_t n, const struct sim_op *op,
     uint32_t len = (uint32_t)HADB_MIN(e->len - action->txid, most);
     info.kind = HADB_CORE_DATA;
     info.last_txid = action->txid + len;
-    return sim_entry_new(s, &info, sim_list_new(s, e->txs + action->txid, len));
+    uint32_t id = sim_entry_new(s, &info, sim_list_new(s, e->txs + action->txid, len));
+    s->entries[id].durable_slot = action->durable_slot;
+    return id;
 }
 
 /* ---- answering local work ---- */
@@ -208,6 +210,35 @@ static void answer_manifest(struct sim *s, uint8_t n, const struct sim_event *in
     }
 }
 
+static void answer_survey(struct sim *s, const struct sim_event *in, const struct sim_op *op,
+                          struct hadb_event *ev)
+{
+    ev->type = HADB_EV_SURVEYED;
+    if (ev->result != HADB_R_OK) {
+        return;
+    }
+    if (in->a != 0) {
+        const struct sim_entry *last = &s->entries[in->a];
+        ev->entry.term = last->info.term;
+        ev->entry.slot = last->info.slot;
+        ev->entry.kind = HADB_CORE_DATA;
+        for (uint64_t slot = op->slot + 1; slot < op->slot + HADB_WINDOW_MAX; slot++) {
+            uint32_t id = sim_map_get(&s->store, op->term, slot);
+            const struct sim_entry *e = &s->entries[id];
+            if (id == 0) {
+                continue;
+            }
+            bool is_seal = e->info.kind == HADB_CORE_SEAL;
+            ev->entry.kind = is_seal ? HADB_CORE_SEAL : ev->entry.kind;
+            ev->durable_slot = HADB_MAX(ev->durable_slot, e->durable_slot);
+        }
+    }
+    if (op->pos.slot != 0) {
+        ev->own = in->b != 0 ? HADB_R_OK : HADB_R_ABSENT;
+        ev->entry.prev = in->b != 0 ? s->entries[in->b].info.hash : (struct hadb_hash){{0}};
+    }
+}
+
 static void answer_cas(struct sim *s, uint8_t n, struct hadb_event *ev)
 {
     ev->type = HADB_EV_CAS;
@@ -237,6 +268,9 @@ static void fill(struct sim *s, const struct sim_event *in, const struct sim_op 
         break;
     case HADB_ACT_GET_MANIFEST:
         answer_manifest(s, n, in, ev);
+        break;
+    case HADB_ACT_SURVEY:
+        answer_survey(s, in, op, ev);
         break;
     case HADB_ACT_CREATE:
         answer_created(s, n, in, ev);
@@ -301,7 +335,8 @@ static void act_role(struct sim *s, uint8_t n, const struct hadb_action *action)
             action->term, action->halt ? ": " : "",
             action->halt ? hadb_core_halt_name(action->halt) : "");
     bool expected = action->halt == HADB_HALT_STOPPED ||
-                    (action->halt == HADB_HALT_LOCAL && s->node[n].poisoned);
+                    (action->halt == HADB_HALT_LOCAL && s->node[n].poisoned) ||
+                    (action->halt != HADB_HALT_NONE && sim_damage_explains(s, action->halt));
     if (action->role == HADB_CORE_HALTED && !expected) {
         sim_fail(s, "n%d halts on a sound store: %s", n, hadb_core_halt_name(action->halt));
     }
@@ -332,6 +367,7 @@ static void act_gate(struct sim *s, uint8_t n, const struct hadb_action *action)
         node->gate = HADB_GATE_OPEN;
         node->gate_term = action->term;
         sim_oracle_gate(s, n, action->term);
+        sim_damage_gate(s, n);
         sim_notify_all(s, n);
     } else {
         /* A commit that is under way may still come before the answer. */
@@ -481,6 +517,7 @@ void sim_act(struct sim *s, uint8_t n, const struct hadb_action *action)
         if (action->txid > node->engine.len) {
             sim_fail(s, "I7: n%d lets a read run on a state that it does not have", n);
         }
+        sim_damage_read(s, n, action->txid);
         sim_saw(s, hadb_core_leads(&node->core) ? SIM_S_read_by_owner : SIM_S_read_by_follower);
         sim_serve_round(s, n, action->round);
         break;

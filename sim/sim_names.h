@@ -33,7 +33,8 @@
     X(STOP, "orderly stops")                                                           \
     X(SNAPSHOT, "snapshots on request at any node, and deletion")                      \
     X(LOCAL, "writes that are acknowledged after the local fsync")                     \
-    X(ALARM, "suspicions without any reason")
+    X(ALARM, "suspicions without any reason")                                          \
+    X(DAMAGE, "a store that loses an object, or is set back, while all nodes are down")
 
 enum sim_fault_bit {
 #define HADB_X(name, text) SIM_F_BIT_##name,
@@ -60,7 +61,7 @@ extern const char *const sim_fault_texts[SIM_F_BITS];
     X(verdict_free) X(candidate_lost_race) X(slots_out_of_order) X(restart_with_empty_disk)       \
     X(restart_undid_commits) X(engine_failed) X(gave_up) X(stopped_orderly) X(local_write_lost)   \
     X(owner_paused_past_ttl) X(lease_forgotten) X(two_nodes_lead) X(seal_of_unknown_outcome)      \
-    X(store_outage)
+    X(store_outage) X(hole_noticed) X(rollback_noticed)
 /* clang-format on */
 
 enum sim_sometimes {

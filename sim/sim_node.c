@@ -258,8 +258,11 @@ void sim_node_start(struct sim *s, uint8_t n)
             "n%d starts its life %u at term %" PRIu64 " slot %" PRIu64 " transaction %" PRIu64
             ", tail %" PRIu64,
             n, node->life, e->mark.term, e->mark.slot, e->mark.txid, e->len - e->mark.txid);
+    uint32_t last = sim_entry_of(&e->mark.hash);
     struct hadb_event start = {.type = HADB_EV_START,
                                .pos = e->mark,
+                               .term = last != 0 ? s->entries[last].info.term : 0,
+                               .slot = last != 0 ? s->entries[last].info.slot : 0,
                                .owner = e->owner,
                                .last_txid = e->len,
                                .last_term = e->tail_term};

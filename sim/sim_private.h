@@ -44,6 +44,12 @@ void sim_draw(struct sim *s);
 void sim_nemesis(struct sim *s);
 void sim_nemesis_later(struct sim *s);
 
+/* sim_damage.c: a store that forgets, at the end of some seeds */
+bool sim_damage(struct sim *s); /* false: there is nothing whose loss could be noticed */
+bool sim_damage_explains(struct sim *s, enum hadb_halt halt);
+void sim_damage_gate(struct sim *s, uint8_t n);
+void sim_damage_read(struct sim *s, uint8_t n, uint64_t txid);
+
 /* sim_engine.c */
 void sim_engine_init(struct sim_engine *e);
 void sim_engine_free(struct sim_engine *e);

@@ -31,6 +31,8 @@ static void send(struct sim *s, uint8_t n, enum hadb_core_op o, uint8_t flag, ui
                                  .life = s->node[n].life,
                                  .result = (uint32_t)op->type,
                                  .a = op->id,
+                                 .own_term = op->pos.term,
+                                 .own_slot = op->pos.slot,
                                  .b = (uint32_t)op->txid | (op->flag ? 1u << 31 : 0),
                                  .x = op->term,
                                  .y = op->slot});
@@ -136,7 +138,8 @@ static enum hadb_result delete_slots(struct sim *s, const struct sim_event *ev)
     return all ? HADB_R_OK : HADB_R_UNKNOWN;
 }
 
-static void answer(struct sim *s, const struct sim_event *ev, enum hadb_result result, uint32_t a)
+static void answer_two(struct sim *s, const struct sim_event *ev, enum hadb_result result,
+                       uint32_t a, uint32_t b)
 {
     struct sim_node *node = &s->node[ev->node];
     if (ev->flag == SILENT || !node->up || node->life != ev->life) {
@@ -147,11 +150,43 @@ static void answer(struct sim *s, const struct sim_event *ev, enum hadb_result r
         result = HADB_R_UNKNOWN;
         trip = s->draw.ttl_ms * SIM_MS / 2;
     }
-    sim_answer_later(s, ev->node, (enum hadb_core_op)ev->op, result, a, trip);
+    sim_push(s, trip,
+             &(struct sim_event){.kind = SIM_EV_ANSWER,
+                                 .node = ev->node,
+                                 .op = ev->op,
+                                 .life = node->life,
+                                 .result = result,
+                                 .a = a,
+                                 .b = b});
+}
+
+/* The last object behind the missing one. */
+static uint32_t last_behind(const struct sim *s, uint64_t term, uint64_t slot)
+{
+    uint32_t found = 0;
+    for (size_t i = 0; i < s->store.cap; i++) {
+        const struct sim_place *place = &s->store.places[i];
+        const struct hadb_entry_info *last = &s->entries[found].info;
+        bool behind =
+            place->value != 0 && place->term >= term && place->slot >= slot + (place->term == term);
+        if (behind && (found == 0 || place->term > last->term ||
+                       (place->term == last->term && place->slot > last->slot))) {
+            found = place->value;
+        }
+    }
+    return found;
+}
+
+static void answer(struct sim *s, const struct sim_event *ev, enum hadb_result result, uint32_t a)
+{
+    answer_two(s, ev, result, a, 0);
 }
 
 void sim_store_arrive(struct sim *s, const struct sim_event *ev)
 {
+    if (s->phase == SIM_PH_DAMAGED && ev->life <= s->damaged_life[ev->node]) {
+        return; /* sent before the damage; nothing comes back */
+    }
     switch ((enum hadb_action_type)ev->result) {
     case HADB_ACT_GET: {
         uint32_t id = sim_map_get(&s->store, ev->x, ev->y);
@@ -160,6 +195,10 @@ void sim_store_arrive(struct sim *s, const struct sim_event *ev)
     }
     case HADB_ACT_GET_MANIFEST:
         answer(s, ev, HADB_R_OK, s->manifest);
+        break;
+    case HADB_ACT_SURVEY:
+        answer_two(s, ev, HADB_R_OK, last_behind(s, ev->x, ev->y),
+                   ev->own_slot != 0 ? sim_map_get(&s->store, ev->own_term, ev->own_slot) : 0);
         break;
     case HADB_ACT_CREATE:
         answer(s, ev, create(s, ev), 0);

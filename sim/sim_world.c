@@ -231,7 +231,12 @@ static void next_phase(struct sim *s)
 {
     switch ((enum sim_phase)s->phase) {
     case SIM_PH_SAFETY:
-        heal(s);
+        if (!sim_has(s, SIM_FAULT(DAMAGE)) || !sim_damage(s)) {
+            heal(s);
+        }
+        break;
+    case SIM_PH_DAMAGED:
+        s->over = true;
         break;
     case SIM_PH_HEALED:
         if (s->reqs[s->heal_req].outcome != SIM_OK) {
@@ -316,7 +321,9 @@ static void dispatch_world(struct sim *s, const struct sim_event *ev)
         sim_nemesis(s);
         break;
     case SIM_EV_START:
-        sim_node_start(s, ev->node);
+        if (!(s->kept_down >> ev->node & 1)) {
+            sim_node_start(s, ev->node);
+        }
         break;
     case SIM_EV_RESUME:
         sim_node_resume(s, ev->node);

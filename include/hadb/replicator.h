@@ -64,7 +64,8 @@ struct hadb_snapshot_object {
 
 /**
  * Where the objects of one snapshot lie. put answers 0 only once the object is there with these
- * bytes; get answers HADB_ABSENT when there is none. hadb_snapshot_store_io() is the usual one.
+ * bytes; get answers HADB_ABSENT when there is none, or HADB_EGAP and its name in @err.
+ * hadb_snapshot_store_io() is the usual one.
  */
 struct hadb_snapshot_io {
     int (*put)(void *arg, const struct hadb_snapshot_object *object, struct hadb_slice bytes,

@@ -29,6 +29,8 @@ struct hadb_restore_options {
     hadb_restore_progress_fn on_progress; /* may be NULL */
     void *progress_arg;
     const struct hadb_env *env; /* NULL = hadb_env_host() */
+    bool to_slot_set;           /* restore the state behind to_slot; false = the latest */
+    uint64_t to_slot;
 };
 #define HADB_RESTORE_OPTIONS_INIT {.abi = HADB_RESTORE_ABI}
 
@@ -46,14 +48,16 @@ struct hadb_restore_result {
 };
 
 /**
- * Rebuild the latest state of a database in a new folder: newest snapshot, then the log. Every hash is
+ * Rebuild a database in a new folder: a snapshot, the newest one if it may be, then the log up to its end or to
+ * the slot that is asked for. Every hash is
  * verified from the first to the last entry. Works in a temporary folder beside @output and renames
  * it at the very end, so @output is whole or not there. hadb_kv_open_local() opens it.
  *
  * @storage   borrowed; must not be used to write the same database to a wrong place: it is only read
  * Returns    0
- * Errors     HADB_EINVAL (output exists, bad name), HADB_ENODB (no database of that name), HADB_EGAP (an object of
- *            the history is missing), HADB_EFORKED (an object does not link), HADB_ECORRUPT, HADB_EVERSION (each
+ * Errors     HADB_EINVAL (output exists, bad name, a slot that cannot be had: the nearest ones are named), HADB_ENODB
+ *            (no database of that name), HADB_EGAP (an object of the history is missing; what lies behind it
+ *            and the last slot before it are named), HADB_EFORKED (an object does not link), HADB_ECORRUPT, HADB_EVERSION (each
  *            names the object), HADB_EIO, HADB_ENOSPC, HADB_EAUTH, HADB_ETIMEDOUT, HADB_ENOMEM
  * Threads    any thread; blocks
  */
@@ -64,7 +68,7 @@ HADB_API int hadb_restore(struct hadb_storage *storage, const struct hadb_restor
  * Read everything that the manifest and the log of a database refer to, and verify every hash, every
  * link and the digests of all snapshots. Needs memory for one copy of the database. Changes nothing.
  *
- * @options   output is not used
+ * @options   output, to_slot are not used
  * Returns    0 all is well
  * Errors     as hadb_restore: HADB_ENODB, HADB_EGAP, HADB_EFORKED, HADB_ECORRUPT, HADB_EVERSION, HADB_EIO, HADB_ENOMEM
  * Threads    any thread; blocks

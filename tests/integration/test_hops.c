@@ -193,6 +193,31 @@ static void a_streamed_entry__is_applied_without_a_storage_request(void **state)
     tc_deinit(&tc);
 }
 
+/* A node that opens looks around once, when it meets the first missing entry; never again. */
+static void an_opening__lists_the_log_exactly_once(void **state)
+{
+    (void)state;
+    struct tc tc;
+    tc_init(&tc, true);
+    tc_open(&tc, 0);
+    tc_ready(&tc, 0);
+    tc_put(&tc, 0, "key", "value");
+    tc_open(&tc, 1);
+    tc_ready(&tc, 1);
+    wait_stream(&tc);
+    for (int i = 0; i < 10; i++) {
+        tc_put(&tc, 0, "key", "value");
+    }
+    tc_wait_txid(&tc, 1, 11);
+    assert_int_equal(tc_metric(&tc, 0, "log_lists"), 1);
+    assert_int_equal(tc_metric(&tc, 1, "log_lists"), 1);
+    tc_close(&tc, 0, 0);
+    assert_int_equal(tc_leader(&tc, 0), 1);
+    tc_put(&tc, 1, "key", "value");
+    assert_int_equal(tc_metric(&tc, 1, "log_lists"), 1);
+    tc_deinit(&tc);
+}
+
 /* ---- group commit ---- */
 
 #define WRITERS 32
@@ -252,6 +277,7 @@ int main(void)
         cmocka_unit_test(an_election__costs_one_create_and_one_manifest_read),
         cmocka_unit_test(an_idle_database__makes_no_storage_requests_while_a_stream_is_up),
         cmocka_unit_test(a_streamed_entry__is_applied_without_a_storage_request),
+        cmocka_unit_test(an_opening__lists_the_log_exactly_once),
         cmocka_unit_test(concurrent_writers__share_log_entries),
     };
     return cmocka_run_group_tests_name("hops", tests, NULL, NULL);

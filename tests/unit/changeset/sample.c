@@ -39,6 +39,7 @@ struct hadb_entry sample_entry(enum hadb_entry_kind kind)
     case HADB_ENTRY_DATA:
         entry.first_txid = 100;
         entry.last_txid = 102;
+        entry.durable_slot = 0x27;
         break;
     case HADB_ENTRY_SEAL:
         entry.first_txid = 102;

@@ -273,4 +273,10 @@ static void rivals_act(const struct hadb_owner *self, const struct hadb_pos *vie
         rival_writes(self);
     }
 }
+static bool world_is_full(hadb_txid last) /* of the machine under test */
+{
+    return w.objs_len > OBJS_MAX / 2 || w.tip.slot > SLOTS_MAX - 600 ||
+           w.tip.term > TERMS_MAX - 600 || last > TXS_MAX - 3000 || w.tip.txid > TXS_MAX - 3000;
+}
+
 #endif

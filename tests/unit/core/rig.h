@@ -18,6 +18,8 @@ struct rig {
     struct hadb_actions acts;
     uint64_t now_ms;
     uint64_t next_handle;
+    bool
+        survey_by_hand; /* else each SURVEY finds nothing behind, and the own object as it should be */
 };
 
 static inline struct hadb_owner owner_of(int node, int life)
@@ -80,6 +82,23 @@ static inline struct hadb_action *must(struct rig *rig, enum hadb_action_type ty
 static inline void feed(struct rig *rig, struct hadb_event ev)
 {
     hadb_core_step(&rig->core, &ev, rig->now_ms, &rig->acts);
+    if (rig->survey_by_hand || act_of(rig, HADB_ACT_SURVEY) == NULL) {
+        return;
+    }
+    struct hadb_actions before = rig->acts;
+    struct hadb_event found = {.type = HADB_EV_SURVEYED, .op = HADB_OP_MAIN};
+    found.entry.prev = rig->core.view.hash;
+    hadb_core_step(&rig->core, &found, rig->now_ms, &rig->acts);
+    struct hadb_actions after = rig->acts;
+    rig->acts.len = 0;
+    for (uint32_t i = 0; i < before.len; i++) {
+        if (before.items[i].type != HADB_ACT_SURVEY) {
+            rig->acts.items[rig->acts.len++] = before.items[i];
+        }
+    }
+    for (uint32_t i = 0; i < after.len; i++) {
+        rig->acts.items[rig->acts.len++] = after.items[i];
+    }
 }
 
 static inline void rig_init(struct rig *rig, const struct hadb_core_config *config)

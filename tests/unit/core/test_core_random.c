@@ -13,7 +13,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "tests/unit/core/random_world.h"
+#include "tests/unit/core/random_survey.h"
 
 #define HANDLES_MAX 65536u
 #define READS_MAX 32u
@@ -403,6 +403,9 @@ static void answer(enum hadb_core_op op)
             h.snap_version = ev.manifest.version;
         }
         break;
+    case HADB_ACT_SURVEY:
+        reply_survey(&act, &ev);
+        break;
     case HADB_ACT_FRAME_DATA:
     case HADB_ACT_FRAME_SEAL:
         reply_frame(&act, &ev);
@@ -701,8 +704,11 @@ static void life_begins(void)
     h.handles_len = h.reads_len = h.handoffs = h.idle_ticks = 0;
     h.gate_open = h.stream_up = h.given_up = h.injected = false;
     hadb_core_init(&h.core, &h.config, &self, rnd(1u << 30) + 1);
+    struct hadb_entry_info last = object_of(&h.mark.hash);
     step((struct hadb_event){.type = HADB_EV_START,
                              .pos = h.mark,
+                             .term = last.term,
+                             .slot = last.slot,
                              .owner = h.mark_owner,
                              .last_txid = h.last,
                              .last_term = h.tail_term});
@@ -751,19 +757,13 @@ static void world_begins(void)
     note_tip();
 }
 
-static bool world_is_full(void)
-{
-    return w.objs_len > OBJS_MAX / 2 || w.tip.slot > SLOTS_MAX - 600 ||
-           w.tip.term > TERMS_MAX - 600 || h.last > TXS_MAX - 3000 || w.tip.txid > TXS_MAX - 3000;
-}
-
 static void run(uint64_t seed, uint64_t steps)
 {
     rng = seed * 0x9E3779B97F4A7C15ull + 1;
     now_ms = 1000;
     world_begins();
     while (steps > 0) {
-        if (world_is_full()) {
+        if (world_is_full(h.last)) {
             world_begins();
         }
         life_begins();

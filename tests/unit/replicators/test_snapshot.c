@@ -635,7 +635,9 @@ static void snapshot_store__names_objects_in_one_folder(void **state)
     const struct hadb_snapshot_object part = {.part = 2};
     const struct hadb_snapshot_object blob = {.part = 2, .is_blob = true, .blob = 1};
     HADB_CLEANUP(hadb_buf_deinit) struct hadb_buf out = {0};
-    assert_int_equal(io.get(io.arg, &part, &out, NULL), HADB_ABSENT);
+    struct hadb_error err = {0};
+    assert_int_equal(io.get(io.arg, &part, &out, &err), HADB_EGAP);
+    assert_non_null(strstr(err.message, "/00000002 is missing"));
     assert_int_equal(io.put(io.arg, &part, hadb_slice_str("part"), NULL), 0);
     assert_int_equal(io.put(io.arg, &blob, hadb_slice_str("blob"), NULL), 0);
     /* The same bytes again are the same write; others are not. */
