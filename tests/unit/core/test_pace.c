@@ -112,6 +112,8 @@ static void step(struct world *w, unsigned i, struct hadb_event ev, uint64_t now
                  (struct hadb_event){
                      .type = HADB_EV_ENTRY, .op = HADB_OP_MAIN, .result = HADB_R_ABSENT},
                  now);
+        } else if (act->type == HADB_ACT_SURVEY) {
+            step(w, i, (struct hadb_event){.type = HADB_EV_SURVEYED, .op = act->op}, now);
         } else if (act->type == HADB_ACT_GET_MANIFEST) {
             step(w, i,
                  (struct hadb_event){
