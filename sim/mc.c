@@ -71,10 +71,10 @@ struct key {
 };
 #define KEY(field) {#field, offsetof(struct mc_config, field)}
 static const struct key keys[] = {
-    KEY(procs),   KEY(terms),       KEY(slots),      KEY(window),  KEY(writes),
-    KEY(crashes), KEY(lost),        KEY(suspects),   KEY(reads),   KEY(handoffs),
-    KEY(resigns), KEY(snapshots),   KEY(streams),    KEY(genesis), KEY(lazy),
-    KEY(batch),   KEY(disk_losses), KEY(overwrites), KEY(heal),    KEY(clones),
+    KEY(procs),   KEY(terms),    KEY(slots),    KEY(window),   KEY(writes),      KEY(crashes),
+    KEY(lost),    KEY(suspects), KEY(reads),    KEY(handoffs), KEY(resigns),     KEY(snapshots),
+    KEY(streams), KEY(genesis),  KEY(lazy),     KEY(batch),    KEY(disk_losses), KEY(overwrites),
+    KEY(heal),    KEY(deaf),     KEY(verdicts), KEY(clones),
 };
 
 static uint8_t *field_of(struct mc_config *config, const struct key *key)

@@ -40,6 +40,8 @@ struct mc_config {
     bool genesis;       /* start from an empty store; else process 0 owns term 1 */
     bool lazy;          /* local operations take time too: other moves may come in between */
     bool heal;       /* from every world healing must lead to an owner and an acknowledged write */
+    bool deaf;       /* the host forgets timers while healing: for the test of that check */
+    bool verdicts;   /* suspicions of every kind, and their being taken back; else silence only */
     bool batch;      /* one entry takes all waiting transactions, not one */
     uint32_t depth;  /* moves, at most; 0 = no bound */
     uint32_t states; /* worlds, at most, in the default run; 0 = that of the command line */
@@ -150,7 +152,7 @@ struct mc_shared {
     uint8_t term_owner[MC_TERMS_MAX]; /* incarnation code of the process that opened its gate */
     uint8_t term_mark[MC_TERMS_MAX];  /* durable mark that it announced */
     uint8_t pad[4];
-    uint32_t refused;                 /* bit i: write i + 1 was reported as surely not committed */
+    uint32_t refused; /* bit i: write i + 1 was reported as surely not committed */
 };
 _Static_assert(sizeof(struct mc_shared) % 8 == 0, "interned in words");
 

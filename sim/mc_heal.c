@@ -69,7 +69,7 @@ static bool settle_one(struct mc_world *world, uint8_t p, bool *moved)
             if (!serve(world, p, o)) {
                 return false;
             }
-        } else if (hadb_core_deadline(&proc->core) <= MC_NOW) {
+        } else if (!mc_run.config->deaf && hadb_core_deadline(&proc->core) <= MC_NOW) {
             if (!ok(mc_apply(world, (struct mc_move){MC_M_TICK, p, 0, 0}))) {
                 return false;
             }

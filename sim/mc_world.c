@@ -127,9 +127,18 @@ static void list_timers(const struct mc_world *world, uint8_t p, struct list *li
     if (core->phase == HADB_PH_IDLE && !core->main_busy && !core->poke) {
         add(list, MC_M_POKE, p, 0, 0);
     }
-    if (world->shared.suspects > 0 && core->seal_at_ms == 0 && mc_owner_code(&core->owner) != 0 &&
-        !is_self(proc, &core->owner)) {
+    if (world->shared.suspects == 0 || mc_owner_code(&core->owner) == 0 ||
+        is_self(proc, &core->owner)) {
+        return;
+    }
+    if (core->seal_at_ms == 0) {
         add(list, MC_M_SUSPECT, p, HADB_LIVE_SILENT, 0);
+    }
+    static const uint8_t others[] = {HADB_LIVE_ALIVE, HADB_LIVE_GONE, HADB_LIVE_FREE};
+    for (size_t i = 0; i < HADB_LEN(others) && mc_run.config->verdicts; i++) {
+        if (core->liveness != others[i]) { /* a host tells changes only */
+            add(list, MC_M_SUSPECT, p, others[i], 0);
+        }
     }
 }
 

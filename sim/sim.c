@@ -99,17 +99,17 @@ static bool same_kind(const char *a, const char *b)
 }
 
 /* Leaves out kinds of faults one after the other as long as the seed still fails in the same way. */
-static uint32_t shrink(uint64_t seed, const struct options *opt, const char *violation)
+static uint64_t shrink(uint64_t seed, const struct options *opt, const char *violation)
 {
     static uint64_t ignored[SIM_S_LEN];
     struct sim_options o = opt->sim;
     for (int round = 0; round < 2; round++) {
         for (unsigned i = 0; i < SIM_F_BITS; i++) {
-            if (!(o.faults & (1u << i))) {
+            if (!(o.faults & (1ull << i))) {
                 continue;
             }
             struct sim_options less = o;
-            less.faults &= ~(1u << i);
+            less.faults &= ~(1ull << i);
             struct outcome out;
             run_seed(seed, &less, ignored, &out);
             sim_free(&sim);
@@ -121,11 +121,11 @@ static uint32_t shrink(uint64_t seed, const struct options *opt, const char *vio
     return o.faults;
 }
 
-static void print_faults(uint32_t faults)
+static void print_faults(uint64_t faults)
 {
     bool first = true;
     for (unsigned i = 0; i < SIM_F_BITS; i++) {
-        if (faults & (1u << i)) {
+        if (faults & (1ull << i)) {
             printf("%s%s", first ? "" : ",", sim_fault_names[i]);
             first = false;
         }
@@ -218,7 +218,7 @@ static bool parse_seeds(const char *text, struct options *opt)
            opt->from <= opt->to;
 }
 
-static bool parse_faults(const char *text, uint32_t *out)
+static bool parse_faults(const char *text, uint64_t *out)
 {
     char copy[1024];
     if (strlen(text) >= sizeof copy) {
@@ -233,7 +233,7 @@ static bool parse_faults(const char *text, uint32_t *out)
             i++;
         }
         if (i < SIM_F_BITS) {
-            *out |= 1u << i;
+            *out |= 1ull << i;
         } else if (strcmp(name, "none") != 0) {
             return false;
         }
@@ -279,7 +279,7 @@ static bool parse_value(struct options *opt, const char *name, const char *value
         return parse_faults(value, &opt->sim.faults);
     }
     if (strcmp(name, "--without") == 0) {
-        uint32_t without;
+        uint64_t without;
         bool ok = parse_faults(value, &without);
         opt->sim.faults = ok ? SIM_FAULTS_ALL & ~without : 0;
         return ok;

@@ -150,6 +150,7 @@ struct sim_engine {
     struct hadb_owner owner; /* of mark.term */
     struct sim_undo journal[SIM_JOURNAL_MAX];
     uint32_t journal_len;
+    uint32_t lied_len; /* transactions that an fsync which did nothing has promised */
     uint64_t kv[SIM_KEYS];
     uint32_t *txid_of; /* by request; 0 = not here */
 };
@@ -210,7 +211,8 @@ struct sim_node {
     uint32_t lease_tag;
     bool given_up, create_unknown[HADB_OP_END], cas_unknown;
     bool restarted_with_tail;
-    uint64_t store_cut_until;
+    bool damaged; /* an answer of the store was, in this life */
+    uint64_t store_cut_until, store_clog_until;
 };
 
 struct sim_lease {
@@ -224,9 +226,10 @@ struct sim_lease {
 
 /* What a seed drew. */
 struct sim_draw {
-    uint32_t faults;
+    uint64_t faults;
     uint32_t per_mille[SIM_F_BITS]; /* rate of those that are per request */
     uint64_t ttl_ms, store_us, net_us, disk_us, think_us, nemesis_us, safety_us;
+    uint32_t keys;                     /* for DURABLE writes */
     uint32_t nodes, clients, replicas; /* replicas: of nodes, how many never lead */
     struct hadb_core_config core;
     struct hadb_hint_config hint;
@@ -236,7 +239,7 @@ struct sim_options {
     uint32_t nodes; /* 0 = 3 */
     uint64_t steps_max;
     uint32_t rules;
-    uint32_t faults; /* those allowed */
+    uint64_t faults; /* those allowed */
     bool verbose;    /* tell everything on out */
     bool keep_lines; /* keep the last lines in tail */
     FILE *out;

@@ -11,7 +11,8 @@
 #include <inttypes.h>
 #include <string.h>
 
-#define BATCH_MAX 8u /* transactions of one entry, at most; drawn anew for each */
+#define STEP_PER_MILLE 50u /* of the drawn rate: each one ends a process */
+#define BATCH_MAX 8u       /* transactions of one entry, at most; drawn anew for each */
 
 void sim_answer_later(struct sim *s, uint8_t n, enum hadb_core_op op, enum hadb_result result,
                       uint32_t a, uint64_t delay_us)
@@ -258,6 +259,27 @@ static void answer_ready(struct sim *s, const struct sim_event *in, struct hadb_
     }
 }
 
+/* Steps of the engine: a failed one changes nothing, and the machine stops. */
+static bool step_failed(struct sim *s, const struct sim_event *in, const struct sim_op *op,
+                        struct hadb_event *ev)
+{
+    static const enum hadb_event_type answers[] = {
+        [HADB_ACT_FRAME_DATA] = HADB_EV_FRAMED, [HADB_ACT_FRAME_SEAL] = HADB_EV_FRAMED,
+        [HADB_ACT_APPLY] = HADB_EV_APPLIED,     [HADB_ACT_REWIND] = HADB_EV_REWOUND,
+        [HADB_ACT_RESTORE] = HADB_EV_RESTORED,
+    };
+    bool engine = (size_t)op->type < HADB_LEN(answers) && answers[op->type] != HADB_EV_TICK;
+    if (!engine || !sim_fault(s, SIM_F_BIT_DISK_STEP) || !sim_chance(s, STEP_PER_MILLE)) {
+        return false;
+    }
+    sim_say(s, "a step of the engine of n%d fails", in->node);
+    sim_saw(s, SIM_S_halted_by_failed_step);
+    s->node[in->node].poisoned = true;
+    ev->type = answers[op->type];
+    ev->result = HADB_R_FAILED;
+    return true;
+}
+
 static void fill(struct sim *s, const struct sim_event *in, const struct sim_op *op,
                  struct hadb_event *ev)
 {
@@ -321,7 +343,9 @@ void sim_answer(struct sim *s, const struct sim_event *in)
     memset(&ev, 0, sizeof ev);
     ev.op = (enum hadb_core_op)in->op;
     ev.result = (enum hadb_result)in->result;
-    fill(s, in, &op, &ev);
+    if (!step_failed(s, in, &op, &ev)) {
+        fill(s, in, &op, &ev);
+    }
     if (!s->over) {
         sim_step(s, in->node, &ev);
     }
@@ -337,6 +361,10 @@ static void act_role(struct sim *s, uint8_t n, const struct hadb_action *action)
     bool expected = action->halt == HADB_HALT_STOPPED ||
                     (action->halt == HADB_HALT_LOCAL && s->node[n].poisoned) ||
                     (action->halt != HADB_HALT_NONE && sim_damage_explains(s, action->halt));
+    if (action->halt == HADB_HALT_CORRUPT && s->node[n].damaged) {
+        sim_saw(s, SIM_S_halted_by_damage);
+        s->node[n].poisoned = expected = true; /* somebody starts it again */
+    }
     if (action->role == HADB_CORE_HALTED && !expected) {
         sim_fail(s, "n%d halts on a sound store: %s", n, hadb_core_halt_name(action->halt));
     }
@@ -455,6 +483,12 @@ static void ask(struct sim *s, uint8_t n, const struct hadb_action *action)
         sim_store_ask(s, n, action->op);
         break;
     }
+    case HADB_ACT_GET:
+        if (action->op == HADB_OP_READ && node->core.framed_slot >= action->slot) {
+            sim_saw(s, SIM_S_read_asked_for_its_slot);
+        }
+        sim_store_ask(s, n, action->op);
+        break;
     default:
         sim_store_ask(s, n, action->op);
         break;

@@ -166,6 +166,7 @@ void sim_client_reply(struct sim *s, const struct sim_event *ev)
         finish(s, ev->a, SIM_OK);
         break;
     case SIM_NOT_MET:
+        req->txid = ev->y;
         finish(s, ev->a, SIM_NOT_MET);
         break;
     case SIM_REFUSED:

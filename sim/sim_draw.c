@@ -42,7 +42,7 @@ static void draw_faults(struct sim *s)
         bool exists = sim_chance(s, 500);
         s->draw.per_mille[i] = (uint32_t)ONE_OF(s, 5, 20, 60, 150);
         if (exists) {
-            s->draw.faults |= 1u << i;
+            s->draw.faults |= 1ull << i;
         }
     }
     if ((s->seed * 0x9e3779b97f4a7c15ull >> 40) % DAMAGE_ONE_IN == 0) { /* the end of these seeds */
@@ -211,6 +211,10 @@ static void strike(struct sim *s, enum sim_fault_bit bit)
         sim_say(s, "n%d cannot reach the store", n);
         s->node[n].store_cut_until = s->now + span(s);
         break;
+    case SIM_F_BIT_STORE_CLOG:
+        sim_say(s, "answers of the store to n%d are stuck", n);
+        s->node[n].store_clog_until = s->now + span(s);
+        break;
     case SIM_F_BIT_NET_CUT:
         cut_links(s, n, false);
         break;
@@ -241,19 +245,19 @@ static void strike(struct sim *s, enum sim_fault_bit bit)
 void sim_nemesis(struct sim *s)
 {
     static const uint8_t strikes[] = {
-        SIM_F_BIT_CRASH,      SIM_F_BIT_PAUSE,    SIM_F_BIT_STOP,     SIM_F_BIT_STORE_OUTAGE,
-        SIM_F_BIT_STORE_CUT,  SIM_F_BIT_NET_CUT,  SIM_F_BIT_NET_ASYM, SIM_F_BIT_LEASE_FREEZE,
-        SIM_F_BIT_CLOCK_RATE, SIM_F_BIT_HAND_OFF, SIM_F_BIT_SNAPSHOT, SIM_F_BIT_ALARM,
-        SIM_F_BIT_DISK_FAIL,
+        SIM_F_BIT_CRASH,      SIM_F_BIT_PAUSE,      SIM_F_BIT_STOP,     SIM_F_BIT_STORE_OUTAGE,
+        SIM_F_BIT_STORE_CUT,  SIM_F_BIT_NET_CUT,    SIM_F_BIT_NET_ASYM, SIM_F_BIT_LEASE_FREEZE,
+        SIM_F_BIT_CLOCK_RATE, SIM_F_BIT_HAND_OFF,   SIM_F_BIT_SNAPSHOT, SIM_F_BIT_ALARM,
+        SIM_F_BIT_DISK_FAIL,  SIM_F_BIT_STORE_CLOG,
     };
     if (s->phase != SIM_PH_SAFETY) {
         return;
     }
     uint8_t bit = strikes[sim_below(s, HADB_LEN(strikes))];
-    for (int tries = 0; tries < 20 && !sim_has(s, 1u << bit); tries++) {
+    for (int tries = 0; tries < 20 && !sim_has(s, 1ull << bit); tries++) {
         bit = strikes[sim_below(s, HADB_LEN(strikes))];
     }
-    if (sim_has(s, 1u << bit)) {
+    if (sim_has(s, 1ull << bit)) {
         strike(s, (enum sim_fault_bit)bit);
     }
     sim_nemesis_later(s);

@@ -138,6 +138,16 @@ void sim_engine_restore(struct sim *s, struct sim_engine *e, const struct sim_sn
 void sim_engine_sync(struct sim_engine *e)
 {
     e->journal_len = 0;
+    e->lied_len = 0;
+}
+
+void sim_engine_flush(struct sim *s, struct sim_engine *e)
+{
+    if (sim_fault(s, SIM_F_BIT_SYNC_LIE)) {
+        e->lied_len = e->len;
+    } else {
+        sim_engine_sync(e);
+    }
 }
 
 void sim_engine_crash(struct sim *s, struct sim_engine *e, bool keep_all)
@@ -153,6 +163,9 @@ void sim_engine_crash(struct sim *s, struct sim_engine *e, bool keep_all)
     }
     if (e->len < len) {
         sim_saw(s, SIM_S_restart_undid_commits);
+    }
+    if (e->len < e->lied_len) {
+        sim_saw(s, SIM_S_synced_and_lost);
     }
     sim_engine_sync(e);
 }

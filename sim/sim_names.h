@@ -4,36 +4,40 @@
 #define HADB_SIM_SIM_NAMES_H
 
 /* ---- faults and other trouble that a seed may have; X(NAME, text) ---- */
-#define SIM_FAULTS(X)                                                                  \
-    X(STORE_FAIL, "store requests that are not carried out")                           \
-    X(STORE_LOST, "store requests that are carried out and never answered")            \
-    X(STORE_DELAY, "store requests that are carried out much later")                   \
-    X(STORE_TWICE, "store requests that are carried out twice")                        \
-    X(STORE_OUTAGE, "times at which the store answers nobody")                         \
-    X(STORE_CUT, "times at which one node cannot reach the store")                     \
-    X(STORE_SLOW, "slow store requests")                                               \
-    X(LEASE_FAIL, "lease requests without an answer")                                  \
-    X(LEASE_FORGET, "lease records that vanish")                                       \
-    X(LEASE_ROLLBACK, "lease records that are set back")                               \
-    X(LEASE_DOUBLE, "conditional lease writes that ignore their condition")            \
-    X(LEASE_FREEZE, "times at which lease reads show the past")                        \
-    X(NET_RESET, "connections that break")                                             \
-    X(NET_SLOW, "slow links")                                                          \
-    X(NET_CUT, "nodes that cannot reach each other")                                   \
-    X(NET_ASYM, "links that are cut in one direction")                                 \
-    X(CRASH, "processes that crash and restart")                                       \
-    X(UNSYNCED, "local changes that a crash undoes")                                   \
-    X(DISK_LOSS, "restarts with an empty disk")                                        \
-    X(DISK_FAIL, "local engines that take no more writes until they are opened again") \
-    X(DISK_SLOW, "slow local disks")                                                   \
-    X(PAUSE, "processes that stand still for up to ten TTLs")                          \
-    X(CLOCK_RATE, "clocks that run at half to double speed")                           \
-    X(CLOCK_OFFSET, "clocks that show other times")                                    \
-    X(HAND_OFF, "planned hand-offs, also to nobody")                                   \
-    X(STOP, "orderly stops")                                                           \
-    X(SNAPSHOT, "snapshots on request at any node, and deletion")                      \
-    X(LOCAL, "writes that are acknowledged after the local fsync")                     \
-    X(ALARM, "suspicions without any reason")                                          \
+#define SIM_FAULTS(X)                                                                     \
+    X(STORE_FAIL, "store requests that are not carried out")                              \
+    X(STORE_LOST, "store requests that are carried out and never answered")               \
+    X(STORE_DELAY, "store requests that are carried out much later")                      \
+    X(STORE_TWICE, "store requests that are carried out twice")                           \
+    X(STORE_OUTAGE, "times at which the store answers nobody")                            \
+    X(STORE_CUT, "times at which one node cannot reach the store")                        \
+    X(STORE_SLOW, "slow store requests")                                                  \
+    X(LEASE_FAIL, "lease requests without an answer")                                     \
+    X(LEASE_FORGET, "lease records that vanish")                                          \
+    X(LEASE_ROLLBACK, "lease records that are set back")                                  \
+    X(LEASE_DOUBLE, "conditional lease writes that ignore their condition")               \
+    X(LEASE_FREEZE, "times at which lease reads show the past")                           \
+    X(NET_RESET, "connections that break")                                                \
+    X(NET_SLOW, "slow links")                                                             \
+    X(NET_CUT, "nodes that cannot reach each other")                                      \
+    X(NET_ASYM, "links that are cut in one direction")                                    \
+    X(CRASH, "processes that crash and restart")                                          \
+    X(UNSYNCED, "local changes that a crash undoes")                                      \
+    X(DISK_LOSS, "restarts with an empty disk")                                           \
+    X(DISK_FAIL, "local engines that take no more writes until they are opened again")    \
+    X(DISK_SLOW, "slow local disks")                                                      \
+    X(PAUSE, "processes that stand still for up to ten TTLs")                             \
+    X(CLOCK_RATE, "clocks that run at half to double speed")                              \
+    X(CLOCK_OFFSET, "clocks that show other times")                                       \
+    X(HAND_OFF, "planned hand-offs, also to nobody")                                      \
+    X(STOP, "orderly stops")                                                              \
+    X(SNAPSHOT, "snapshots on request at any node, and deletion")                         \
+    X(LOCAL, "writes that are acknowledged after the local fsync")                        \
+    X(ALARM, "suspicions without any reason")                                             \
+    X(STORE_CLOG, "times at which the store answers one node, but the answers are stuck") \
+    X(STORE_DAMAGE, "answers of the store with a flipped bit or half a body")             \
+    X(DISK_STEP, "single steps of the local engine that fail: EIO, disk full")            \
+    X(SYNC_LIE, "local fsyncs that do nothing")                                           \
     X(DAMAGE, "a store that loses an object, or is set back, while all nodes are down")
 
 enum sim_fault_bit {
@@ -42,8 +46,8 @@ enum sim_fault_bit {
 #undef HADB_X
         SIM_F_BITS
 };
-#define SIM_FAULT(name) (1u << SIM_F_BIT_##name)
-#define SIM_FAULTS_ALL ((1u << SIM_F_BITS) - 1u)
+#define SIM_FAULT(name) (1ull << SIM_F_BIT_##name)
+#define SIM_FAULTS_ALL ((1ull << SIM_F_BITS) - 1u)
 extern const char *const sim_fault_names[SIM_F_BITS];
 extern const char *const sim_fault_texts[SIM_F_BITS];
 
@@ -61,7 +65,8 @@ extern const char *const sim_fault_texts[SIM_F_BITS];
     X(verdict_free) X(candidate_lost_race) X(slots_out_of_order) X(restart_with_empty_disk)       \
     X(restart_undid_commits) X(engine_failed) X(gave_up) X(stopped_orderly) X(local_write_lost)   \
     X(owner_paused_past_ttl) X(lease_forgotten) X(two_nodes_lead) X(seal_of_unknown_outcome)      \
-    X(store_outage) X(hole_noticed) X(rollback_noticed)
+    X(store_outage) X(hole_noticed) X(rollback_noticed) X(late_answer)                            \
+    X(read_asked_for_its_slot) X(halted_by_damage) X(halted_by_failed_step) X(synced_and_lost)
 /* clang-format on */
 
 enum sim_sometimes {

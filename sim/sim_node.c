@@ -230,7 +230,7 @@ static void forget_process(struct sim *s, uint8_t n)
     node->deferred_len = 0;
     memset(node->create_unknown, 0, sizeof node->create_unknown);
     node->watching = node->stopping = node->given_up = node->cas_unknown = false;
-    node->poisoned = false;
+    node->poisoned = node->damaged = false;
     node->gate = HADB_GATE_CLOSED;
     node->snap_manifest = 0;
     node->timer_at = SIM_NEVER;
@@ -285,7 +285,8 @@ void sim_node_crash(struct sim *s, uint8_t n, bool keep_all, bool empty_disk)
         sim_saw(s, SIM_S_restart_with_empty_disk);
         sim_engine_clear(s, &node->engine);
     } else {
-        sim_engine_crash(s, &node->engine, keep_all || !sim_has(s, SIM_FAULT(UNSYNCED)));
+        sim_engine_crash(s, &node->engine,
+                         keep_all || !sim_has(s, SIM_FAULT(UNSYNCED) | SIM_FAULT(SYNC_LIE)));
     }
 }
 
@@ -345,7 +346,7 @@ void sim_node_stop(struct sim *s, uint8_t n)
     hadb_hint_close(&node->hint, sim_local_ms(s, node));
     sim_step_simple(s, n, HADB_EV_STOP);
     sim_serve_lost(s, n, 0, false);
-    sim_engine_sync(&node->engine);
+    sim_engine_flush(s, &node->engine);
 }
 
 /* The engine reports that it takes no more writes; somebody restarts the process after a while. */
@@ -381,7 +382,7 @@ void sim_node_heartbeat(struct sim *s, uint8_t n)
     sim_stream_beat(s, n);
     sim_notify_again(s, n);
     if (sim_chance(s, 300)) {
-        sim_engine_sync(&node->engine); /* the engine's own cadence */
+        sim_engine_flush(s, &node->engine); /* the engine's own cadence */
     }
     sim_push(s, s->draw.ttl_ms * SIM_MS / 5,
              &(struct sim_event){.kind = SIM_EV_HEARTBEAT, .node = n, .life = node->life});

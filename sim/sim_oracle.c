@@ -188,6 +188,70 @@ static void check_reads(struct sim *s, const uint32_t *history, uint32_t len)
     }
 }
 
+struct seen { /* from @at on everybody must see transaction @txid */
+    uint64_t at, txid;
+};
+
+static int by_time(const void *a, const void *b)
+{
+    const struct seen *x = a;
+    const struct seen *y = b;
+    return x->at < y->at ? -1 : x->at > y->at;
+}
+
+/* What a request that was answered has shown to its client, or done for it. */
+static bool tells(const struct sim_req *req)
+{
+    bool definite =
+        req->outcome == SIM_OK || (req->kind == SIM_SWAP && req->outcome == SIM_NOT_MET);
+    return definite && req->kind != SIM_READ_ANY && !req->local;
+}
+
+/* The latest that anybody was told before @at. */
+static uint64_t told_before(const struct seen *told, size_t len, uint64_t at)
+{
+    size_t low = 0;
+    while (len > 0) {
+        size_t half = len / 2;
+        if (told[low + half].at < at) {
+            low += half + 1;
+            len -= half + 1;
+        } else {
+            len = half;
+        }
+    }
+    return low == 0 ? 0 : told[low - 1].txid;
+}
+
+/* I7 as it is written: a read sees whatever was acknowledged or shown before it began, of all keys. */
+static void check_recent(struct sim *s)
+{
+    struct seen *told = sim_must(calloc(s->reqs_len + 1, sizeof *told));
+    size_t len = 0;
+    for (uint32_t r = 1; r <= s->reqs_len; r++) {
+        if (tells(&s->reqs[r])) {
+            told[len++] = (struct seen){s->reqs[r].ret, s->reqs[r].txid};
+        }
+    }
+    qsort(told, len, sizeof *told, by_time);
+    for (size_t i = 1; i < len; i++) {
+        told[i].txid = HADB_MAX(told[i].txid, told[i - 1].txid);
+    }
+    for (uint32_t r = 1; r <= s->reqs_len && !s->over; r++) {
+        const struct sim_req *req = &s->reqs[r];
+        bool strong =
+            req->kind == SIM_READ_LINEAR || (req->kind == SIM_SWAP && req->outcome == SIM_NOT_MET);
+        uint64_t must = strong && tells(req) ? told_before(told, len, req->call) : 0;
+        if (must > req->txid && strong) {
+            sim_fail(s,
+                     "I7: request %u saw transaction %" PRIu64 ", but %" PRIu64
+                     " had been acknowledged or shown before it began",
+                     r, req->txid, must);
+        }
+    }
+    free(told);
+}
+
 static bool to_lin(const struct sim_req *req, uint32_t txid, struct lin_op *op)
 {
     *op = (struct lin_op){.call = req->call,
@@ -268,6 +332,7 @@ void sim_oracle_end(struct sim *s)
     check_history(s, history, len);
     check_promises(s, txid_of);
     check_reads(s, history, len);
+    check_recent(s);
     check_linearizable(s, txid_of);
     if (!s->over) {
         check_nodes(s, len);

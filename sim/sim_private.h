@@ -14,7 +14,7 @@ void sim_run(struct sim *s);
 uint64_t sim_random(struct sim *s);
 uint64_t sim_below(struct sim *s, uint64_t n); /* 0..n-1; n = 0 gives 0 */
 bool sim_chance(struct sim *s, uint64_t per_mille);
-bool sim_has(const struct sim *s, uint32_t fault);
+bool sim_has(const struct sim *s, uint64_t fault);
 bool sim_fault(struct sim *s, enum sim_fault_bit bit); /* drawn, not healed, and it happens now */
 uint64_t sim_around(struct sim *s, uint64_t mean_us);  /* 0.5 to 1.5 times, sometimes much more */
 void sim_push(struct sim *s, uint64_t delay_us, const struct sim_event *ev);
@@ -60,6 +60,7 @@ void sim_engine_mark(struct sim_engine *e, const struct hadb_pos *pos);
 void sim_engine_rewind(struct sim *s, struct sim_engine *e, uint64_t txid);
 void sim_engine_restore(struct sim *s, struct sim_engine *e, const struct sim_snapshot *snapshot);
 void sim_engine_sync(struct sim_engine *e);
+void sim_engine_flush(struct sim *s, struct sim_engine *e); /* as an fsync, which may lie */
 void sim_engine_crash(struct sim *s, struct sim_engine *e, bool keep_all); /* undoes a part of it */
 void sim_engine_clear(struct sim *s, struct sim_engine *e);
 

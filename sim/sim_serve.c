@@ -123,7 +123,7 @@ static void execute_write(struct sim *s, uint8_t n, struct sim_wait w, bool prov
     w.txid = e->len;
     w.committed = true;
     if (req->local) {
-        sim_engine_sync(e);
+        sim_engine_flush(s, e);
         req->acked = true;
         answer_at_once(s, n, w, SIM_OK);
     } else {

@@ -11,7 +11,8 @@
 
 #include <inttypes.h>
 
-#define DELAY_TTLS 12u /* a late request arrives within so many TTLs */
+#define DAMAGE_PER_MILLE 50u /* of the drawn rate: each one ends a process */
+#define DELAY_TTLS 12u       /* a late request arrives within so many TTLs */
 
 enum { ANSWERS = 1, SILENT = 2 }; /* sim_event.flag: does this copy of the request answer? */
 
@@ -149,6 +150,17 @@ static void answer_two(struct sim *s, const struct sim_event *ev, enum hadb_resu
     if (!reachable(s, ev->node)) { /* the way back is cut */
         result = HADB_R_UNKNOWN;
         trip = s->draw.ttl_ms * SIM_MS / 2;
+    }
+    if (s->now < node->store_clog_until) {
+        trip += node->store_clog_until - s->now;
+        sim_saw(s, SIM_S_late_answer);
+    }
+    bool reads = ev->result == HADB_ACT_GET || ev->result == HADB_ACT_GET_MANIFEST ||
+                 ev->result == HADB_ACT_RESTORE;
+    if (reads && result == HADB_R_OK && sim_fault(s, SIM_F_BIT_STORE_DAMAGE) &&
+        sim_chance(s, DAMAGE_PER_MILLE)) {
+        result = HADB_R_CORRUPT;
+        node->damaged = true;
     }
     sim_push(s, trip,
              &(struct sim_event){.kind = SIM_EV_ANSWER,

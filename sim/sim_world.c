@@ -56,14 +56,14 @@ bool sim_chance(struct sim *s, uint64_t per_mille)
     return per_mille != 0 && sim_below(s, 1000) < per_mille;
 }
 
-bool sim_has(const struct sim *s, uint32_t fault)
+bool sim_has(const struct sim *s, uint64_t fault)
 {
     return (s->draw.faults & fault) != 0;
 }
 
 bool sim_fault(struct sim *s, enum sim_fault_bit bit)
 {
-    return s->phase == SIM_PH_SAFETY && sim_has(s, 1u << bit) &&
+    return s->phase == SIM_PH_SAFETY && sim_has(s, 1ull << bit) &&
            sim_chance(s, s->draw.per_mille[bit]);
 }
 
@@ -135,6 +135,16 @@ static bool before(const struct sim_event *a, const struct sim_event *b)
     return a->at != b->at ? a->at < b->at : a->tie < b->tie;
 }
 
+/* Lets @e rise from the free place @i. */
+static void rise(struct sim *s, size_t i, struct sim_event e)
+{
+    while (i > 0 && before(&e, &s->heap[(i - 1) / 2])) {
+        s->heap[i] = s->heap[(i - 1) / 2];
+        i = (i - 1) / 2;
+    }
+    s->heap[i] = e;
+}
+
 void sim_push(struct sim *s, uint64_t delay_us, const struct sim_event *ev)
 {
     if (s->heap_len == s->heap_cap) {
@@ -144,12 +154,19 @@ void sim_push(struct sim *s, uint64_t delay_us, const struct sim_event *ev)
     struct sim_event e = *ev;
     e.at = s->now + delay_us;
     e.tie = sim_random(s);
-    size_t i = s->heap_len++;
-    while (i > 0 && before(&e, &s->heap[(i - 1) / 2])) {
-        s->heap[i] = s->heap[(i - 1) / 2];
-        i = (i - 1) / 2;
+    rise(s, s->heap_len++, e);
+}
+
+/* Answers that are stuck come now: nothing fails any more. */
+static void release_answers(struct sim *s)
+{
+    for (size_t i = 0; i < s->heap_len; i++) {
+        struct sim_event e = s->heap[i];
+        if (e.kind == SIM_EV_ANSWER) {
+            e.at = HADB_MIN(e.at, s->now + s->draw.ttl_ms * SIM_MS);
+        }
+        rise(s, i, e);
     }
-    s->heap[i] = e;
 }
 
 static struct sim_event pop(struct sim *s)
@@ -191,7 +208,7 @@ static void heal(struct sim *s)
     sim_say(s, "---- healed: nothing fails any more");
     for (uint8_t n = 0; n < s->draw.nodes; n++) {
         struct sim_node *node = &s->node[n];
-        node->store_cut_until = 0;
+        node->store_cut_until = node->store_clog_until = 0;
         sim_node_set_rate(s, n, 1000);
         if (node->paused) {
             sim_node_resume(s, n);
@@ -200,6 +217,7 @@ static void heal(struct sim *s)
             sim_node_start(s, n);
         }
     }
+    release_answers(s);
     s->heal_req = sim_heal_write(s);
     phase_after(s, HEAL_TTLS * s->draw.ttl_ms * SIM_MS);
 }
