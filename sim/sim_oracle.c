@@ -2,12 +2,13 @@
 /*
  * Simulator: the oracles. They see everything at once and remember what was promised.
  *
- * Always on  positions and transactions that are durable or applied anywhere agree everywhere (I4, I6, I8);
+ * Always on  positions and transactions that are durable or applied anywhere agree everywhere (I1, I4, I6, I8);
  *            one process per term opens its gate (I2); a manifest covers exactly a prefix (I5); every handle
  *            that a machine holds is one that it still names.
  * At the end every acknowledged write is in the history exactly once (I3), no refused one is (I10), all
  *            nodes are equal, an idle database sent no request, reads and writes of each key are linearizable
- *            (I7), and what was read is what the history says.
+ *            (I7), no read misses what was acknowledged or shown before it began on any key (I7), and what
+ *            was read is what the history says.
  *
  * Thread: one.
  */
@@ -46,7 +47,7 @@ void sim_oracle_durable(struct sim *s, uint8_t n, const struct hadb_pos *pos)
     uint32_t known =
         pos->term == 0 && pos->slot == 0 ? 0 : sim_map_get(&s->truth, pos->term, pos->slot);
     if (known != 0 && known != id) {
-        sim_fail(s, "I6: n%d has entry #%u at term %" PRIu64 " slot %" PRIu64 ", others have #%u",
+        sim_fail(s, "I1: n%d has entry #%u at term %" PRIu64 " slot %" PRIu64 ", others have #%u",
                  n, id, pos->term, pos->slot, known);
         return;
     }
