@@ -64,6 +64,7 @@ static int read_record(struct reader *reader, uint64_t offset, struct hadb__kv_r
                        const uint8_t **out, const char **wrong, struct hadb_error *err)
 {
     const uint64_t left = reader->size - offset;
+    *out = NULL;
     *wrong = "record header is cut off";
     if (left < HADB__KV_RECORD_HEADER_BYTES) {
         return 0;
