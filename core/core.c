@@ -333,7 +333,11 @@ static void snapshot_wanted(struct hadb_step *s, const struct hadb_event *ev)
 
 static void local_failed(struct hadb_step *s, const struct hadb_event *ev)
 {
-    hadb__halt(s, ev->result == HADB_R_CORRUPT ? HADB_HALT_CORRUPT : HADB_HALT_LOCAL);
+    if (ev->result == HADB_R_LATER) {
+        hadb__mark_later(s);
+    } else {
+        hadb__halt(s, ev->result == HADB_R_CORRUPT ? HADB_HALT_CORRUPT : HADB_HALT_LOCAL);
+    }
 }
 
 static void stop(struct hadb_step *s, const struct hadb_event *ev)

@@ -181,6 +181,8 @@ struct hadb_core {
     uint64_t framed_slot; /* last slot framed */
     hadb_txid framed_txid;
     struct hadb_hash framed_hash;
+    uint64_t frame_at_ms; /* there was no memory to frame: not before; 0 = at once */
+    uint64_t mark_at_ms;  /* there was no room for the engine's mark: again then; 0 = it is there */
     uint64_t progress_at_ms; /* last durable progress, or when it became dirty */
     bool given_up;
     uint32_t create_ms_x8; /* how long a create takes lately, times 8 */
@@ -194,15 +196,15 @@ struct hadb_core {
     uint64_t resign_at_ms; /* barred owner: not before, after a hand-off that was called off */
 
     /* linearizable reads: rounds */
-    uint64_t read_open;   /* round that new reads join, from 1 */
-    bool read_waiting;    /* the open round has members */
-    uint64_t read_proven; /* rounds <= it are proven, or failed */
+    uint64_t read_open;    /* round that new reads join, from 1 */
+    bool read_waiting;     /* the open round has members */
+    uint8_t read_phase;    /* owner: enum in core/read.c */
+    uint8_t read_attempts; /* owner: doublings of the wait so far */
+    uint64_t read_proven;  /* rounds <= it are proven, or failed */
     uint64_t
         read_sent; /* round whose proof is outstanding on MAIN (follower) or READ (owner); 0 = none */
-    uint8_t read_phase;    /* owner: enum in core/read.c */
-    uint64_t read_slot;    /* owner: slot that was asked for */
-    uint8_t read_attempts; /* owner: doublings of the wait so far */
-    uint64_t read_at_ms;   /* owner: ask, or ask again */
+    uint64_t read_slot;  /* owner: slot that was asked for */
+    uint64_t read_at_ms; /* owner: ask, or ask again */
 
     /* snapshot */
     uint8_t snap_phase; /* core/snapshot.c */

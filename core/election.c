@@ -125,13 +125,19 @@ void hadb__liveness(struct hadb_step *s, const struct hadb_event *ev)
     }
 }
 
+/* It stays due: another look at the tip after a pause. */
+static void seal_later(struct hadb_step *s)
+{
+    s->core->phase = HADB_PH_IDLE;
+    hadb__main_later(s);
+    s->core->retry_at_ms = s->core->next_at_ms;
+}
+
 void hadb__seal_start(struct hadb_step *s)
 {
     struct hadb_core *core = s->core;
     if (core->framing) { /* an entry of a lost term is still being framed */
-        core->phase = HADB_PH_IDLE;
-        hadb__main_later(s);
-        core->retry_at_ms = core->next_at_ms;
+        seal_later(s);
         return;
     }
     hadb__set_role(s, HADB_CORE_CANDIDATE);
@@ -159,6 +165,10 @@ static void give_way(struct hadb_step *s)
 void hadb__seal_framed(struct hadb_step *s, const struct hadb_event *ev)
 {
     struct hadb_core *core = s->core;
+    if (ev->result == HADB_R_LATER) {
+        seal_later(s);
+        return;
+    }
     if (ev->result != HADB_R_OK) {
         hadb__halt(s, HADB_HALT_LOCAL);
         return;

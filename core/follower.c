@@ -6,7 +6,7 @@
  * Invariants the view moves only by an applied entry or a restored snapshot (4.8), so a follower never
  *            rewinds anything but its own unshipped tail; a 404 is the tip only if the boundary says so (4.7).
  * Happy path GET -> entry -> APPLY -> next GET … -> 404 -> manifest -> IDLE until poll, poke or stream.
- * Failure    no answer: again after a back-off. Corrupt or forked: first ask whether we are behind
+ * Failure    no answer, no memory, no room: again after a back-off. Corrupt or forked: first ask whether we are behind
  *            the boundary (then restore), else halt. Foreign seal or diverging entry with a tail: REWIND.
  */
 #include "core/core_private.h"
@@ -478,6 +478,10 @@ void hadb__follow_applied(struct hadb_step *s, const struct hadb_event *ev)
         drop_tail(s);
         return;
     }
+    if (ev->result == HADB_R_LATER) {
+        hadb__main_later(s);
+        return;
+    }
     if (ev->result != HADB_R_OK) {
         hadb__halt(s, ev->result == HADB_R_CORRUPT ? HADB_HALT_CORRUPT : HADB_HALT_LOCAL);
         return;
@@ -507,6 +511,10 @@ void hadb__follow_rewound(struct hadb_step *s, const struct hadb_event *ev)
 {
     struct hadb_core *core = s->core;
     HADB_ASSERT(core->phase == HADB_PH_REWIND);
+    if (ev->result == HADB_R_LATER) {
+        hadb__main_later(s);
+        return;
+    }
     if (ev->result != HADB_R_OK) {
         hadb__halt(s, HADB_HALT_LOCAL);
         return;
@@ -523,7 +531,7 @@ void hadb__follow_restored(struct hadb_step *s, const struct hadb_event *ev)
 {
     struct hadb_core *core = s->core;
     HADB_ASSERT(core->phase == HADB_PH_RESTORE);
-    if (ev->result == HADB_R_UNKNOWN) {
+    if (ev->result == HADB_R_UNKNOWN || ev->result == HADB_R_LATER) {
         hadb__main_later(s);
         return;
     }

@@ -7,7 +7,7 @@
  * Invariant  the seal is framed only when every local commit is durable and no new one can follow, so that
  *            nothing is left to rewind.
  * Happy path HANDOFF -> ASK_READY -> gate drains -> flush -> FRAME_SEAL -> CREATE -> follower; NOTIFY.
- * Failure    target not ready or drain too slow: called off, still owner. Seal lost: fenced, like any owner.
+ * Failure    target not ready, drain too slow, no memory for the seal: called off, still owner. Seal lost: fenced, like any owner.
  */
 #include "core/core_private.h"
 
@@ -70,7 +70,8 @@ void hadb__handoff_ready(struct hadb_step *s, const struct hadb_event *ev)
 void hadb__handoff_pump(struct hadb_step *s)
 {
     struct hadb_core *core = s->core;
-    if (core->role != HADB_CORE_DRAINING || core->framing || core->drain_until_ms == 0) {
+    if (core->role != HADB_CORE_DRAINING || core->framing || core->drain_until_ms == 0 ||
+        core->frame_at_ms != 0) {
         return;
     }
     bool flushed = !core->gate_closing && hadb__window_empty(core) && !hadb__has_tail(core);
@@ -80,7 +81,7 @@ void hadb__handoff_pump(struct hadb_step *s)
     if (!flushed && hadb__rule(core, HADB_RULE_DRAIN_BEFORE_SEAL)) {
         return;
     }
-    core->drain_until_ms = 0; /* from here on there is no way back */
+    core->drain_until_ms = 0; /* from here on there is no way back, unless it cannot be framed */
     core->progress_at_ms = s->now_ms;
     core->framing = true;
     bool resign = hadb__no_owner(&core->target);
@@ -101,13 +102,10 @@ void hadb__handoff_fail(struct hadb_step *s)
     }
 }
 
-void hadb__handoff_tick(struct hadb_step *s)
+void hadb__handoff_call_off(struct hadb_step *s)
 {
     struct hadb_core *core = s->core;
-    if (core->role != HADB_CORE_DRAINING || core->drain_until_ms == 0 || core->gate_closing ||
-        s->now_ms < core->drain_until_ms) {
-        return;
-    }
+    HADB_ASSERT(core->role == HADB_CORE_DRAINING);
     core->drain_until_ms = 0;
     core->phase = HADB_PH_LEAD;
     hadb__set_role(s, HADB_CORE_OWNER);
@@ -118,6 +116,15 @@ void hadb__handoff_tick(struct hadb_step *s)
         action->term = core->view.term;
     }
     done(s, HADB_R_FAILED);
+}
+
+void hadb__handoff_tick(struct hadb_step *s)
+{
+    const struct hadb_core *core = s->core;
+    if (core->role == HADB_CORE_DRAINING && core->drain_until_ms != 0 && !core->gate_closing &&
+        s->now_ms >= core->drain_until_ms) {
+        hadb__handoff_call_off(s);
+    }
 }
 
 /* The own seal is durable. It is then read and applied like anybody's. */

@@ -7,6 +7,7 @@
  *            earlier ones (4.3.2); what is framed is never framed again, only the same bytes are sent again.
  * Happy path COMMITTED -> FRAME_DATA -> FRAMED -> CREATE -> CREATED -> DURABLE: one create per batch.
  * Failure    unknown outcome: the same bytes again; something is there: compare by content (4.5); foreign: fenced.
+ *            No memory to frame, no room for the engine's mark: again after a pause.
  */
 #include "core/core_private.h"
 
@@ -94,6 +95,7 @@ void hadb__own(struct hadb_step *s)
     core->framed_slot = core->view.slot;
     core->framed_txid = core->view.txid;
     core->framed_hash = core->view.hash;
+    core->frame_at_ms = core->mark_at_ms = 0;
     core->progress_at_ms = s->now_ms;
     /* Named by another's seal some time ago, or poked on the way: is this term still the last one? */
     bool look = core->poke || core->role == HADB_CORE_FOLLOWER;
@@ -137,8 +139,9 @@ static bool worth_a_slot(const struct hadb_core *core)
 void hadb__pump(struct hadb_step *s)
 {
     struct hadb_core *core = s->core;
-    if (!hadb_core_leads(core) || core->framing || core->local_txid <= core->framed_txid ||
-        in_flight(core) >= window(core) || !hadb__window_room(core) || !worth_a_slot(core)) {
+    if (!hadb_core_leads(core) || core->framing || core->frame_at_ms != 0 ||
+        core->local_txid <= core->framed_txid || in_flight(core) >= window(core) ||
+        !hadb__window_room(core) || !worth_a_slot(core)) {
         return;
     }
     core->framing = true;
@@ -174,13 +177,38 @@ static void measure(struct hadb_core *core, const struct hadb_slot *w, uint64_t 
     core->create_ms_x8 += (uint32_t)took_ms - core->create_ms_x8 / 8;
 }
 
+/* Nothing has changed, so nothing is lost by asking again; but not in a tight loop. */
+static void frame_later(struct hadb_step *s)
+{
+    struct hadb_core *core = s->core;
+    core->frame_at_ms = s->now_ms + hadb__backoff_ms(core, core->backoff);
+    if (core->config.jitter && core->backoff < 16) {
+        core->backoff++;
+    }
+    if (core->role == HADB_CORE_DRAINING && core->drain_until_ms == 0) {
+        hadb__handoff_call_off(s); /* it was the seal, and writers must not wait for memory */
+    }
+}
+
+void hadb__mark_later(struct hadb_step *s)
+{
+    if (hadb_core_leads(s->core)) { /* else the next APPLY or REWIND brings a newer one */
+        s->core->mark_at_ms = s->now_ms + hadb__backoff_ms(s->core, 4);
+    }
+}
+
 void hadb__data_framed(struct hadb_step *s, const struct hadb_event *ev)
 {
     struct hadb_core *core = s->core;
+    if (ev->result == HADB_R_LATER) {
+        frame_later(s);
+        return;
+    }
     if (ev->result != HADB_R_OK) {
         hadb__halt(s, HADB_HALT_LOCAL);
         return;
     }
+    core->backoff = 0;
     struct hadb_slot *w = free_slot(core);
     HADB_ASSERT(w != NULL && ev->entry.slot == core->framed_slot + 1 && ev->handle != 0);
     *w = (struct hadb_slot){.sealed = ev->entry.kind == HADB_CORE_SEAL,
@@ -415,6 +443,7 @@ void hadb__slots_drop(struct hadb_step *s)
         }
     }
     core->frame_dead = core->framing;
+    core->frame_at_ms = core->mark_at_ms = 0;
 }
 
 /* Another object stands where ours had to be: the term is over. Gate first, everything else later (4.3.6). */
@@ -443,6 +472,13 @@ void hadb__slots_tick(struct hadb_step *s)
     if (may_give_up(core) && s->now_ms >= core->progress_at_ms + core->config.give_up_ms) {
         hadb__give_up(s, true);
     }
+    if (s->now_ms >= core->frame_at_ms) {
+        core->frame_at_ms = 0;
+    }
+    if (core->mark_at_ms != 0 && s->now_ms >= core->mark_at_ms) {
+        core->mark_at_ms = 0;
+        hadb__act(s, HADB_ACT_DURABLE)->pos = core->view;
+    }
     for (unsigned i = 0; i < HADB_WINDOW_MAX; i++) {
         struct hadb_slot *w = &core->window[i];
         if (w->busy || s->now_ms < w->at_ms) {
@@ -461,6 +497,12 @@ uint64_t hadb__owner_deadline(const struct hadb_core *core)
     uint64_t at = may_give_up(core) ? core->progress_at_ms + core->config.give_up_ms : HADB_NEVER;
     if (!hadb_core_leads(core)) {
         return at;
+    }
+    if (core->frame_at_ms != 0) {
+        at = HADB_MIN(at, core->frame_at_ms);
+    }
+    if (core->mark_at_ms != 0) {
+        at = HADB_MIN(at, core->mark_at_ms);
     }
     for (unsigned i = 0; i < HADB_WINDOW_MAX; i++) {
         const struct hadb_slot *w = &core->window[i];

@@ -83,6 +83,7 @@ enum hadb_result {
     HADB_R_CORRUPT,  /* there, but its hash or format is wrong */
     HADB_R_DIVERGED, /* apply: the local tail differs from the entry */
     HADB_R_FAILED,   /* local failure (engine, snapshot, peer not ready) */
+    HADB_R_LATER,    /* local: no memory or no space just now; nothing has changed, ask again */
 };
 
 struct hadb_owner {
@@ -145,12 +146,13 @@ enum hadb_event_type {
                               same window also entry.kind (SEAL if any object of that window behind the
                               missing one is one) and durable_slot, the greatest that their headers say.
                               own, entry.prev: what a GET of the own object said, and its hash */
-    HADB_EV_FRAMED, /* answers FRAME_*: OK entry+handle (view = handle of a view, if asked) | FAILED;
+    HADB_EV_FRAMED, /* answers FRAME_*: OK entry+handle (view = handle of a view, if asked) | LATER | FAILED;
                               answers VIEW (op SNAP): OK view, pos = the engine's mark, txid = last in the view */
     HADB_EV_CREATED, /* answers CREATE: OK | EXISTS | UNKNOWN */
-    HADB_EV_APPLIED, /* answers APPLY: OK | DIVERGED | FAILED | CORRUPT */
-    HADB_EV_REWOUND, /* answers REWIND: OK (tail saved and undone) | FAILED */
-    HADB_EV_RESTORED, /* answers RESTORE: OK pos+owner | ABSENT (no snapshot) | CORRUPT | UNKNOWN | FAILED */
+    HADB_EV_APPLIED, /* answers APPLY: OK | DIVERGED | LATER | FAILED | CORRUPT */
+    HADB_EV_REWOUND, /* answers REWIND: OK (tail saved and undone) | LATER | FAILED */
+    HADB_EV_RESTORED, /* answers RESTORE: OK pos+owner | ABSENT (no snapshot) | CORRUPT | UNKNOWN | LATER |
+                              FAILED */
     HADB_EV_GATED,     /* answers GATE drain/closed: no commit will follow; txid = last commit */
     HADB_EV_COMMITTED, /* txid: last local commit (owner) */
     HADB_EV_READ,      /* a linearizable read begins */
@@ -166,7 +168,7 @@ enum hadb_event_type {
     HADB_EV_CAS,      /* answers CAS_MANIFEST: OK | LOST | UNKNOWN | FAILED */
     HADB_EV_DELETED,  /* answers DELETE: OK | UNKNOWN */
     HADB_EV_LOCAL, /* a write to the local engine failed: it takes no more of them. In place of START: the copy
-                         (result CORRUPT: an object that leads to it) cannot be used */
+                         (result CORRUPT: an object that leads to it) cannot be used. Result LATER: only the engine's mark could not be written just now */
     HADB_EV_PROBE, /* result OK | FAILED: the storage keeps, or breaks, what leading rests on (4.13); may
                          come before START; OK until then */
     HADB_EV_STOP,      /* orderly stop: answer what is known, then halt */

@@ -183,6 +183,7 @@ struct hadb_db {
     uint64_t owner_term;
     struct hadb_peer *peer; /* the owner, when it is another process */
     bool owner_gave_up;     /* … as it said on its stream */
+    bool unwatched;         /* … but there was no memory for .peer yet */
     struct hadb_db *peer_next;
     uint64_t mark_term, mark_slot; /* heard last on the stream, from mark_owner */
     struct hadb_owner mark_owner;
@@ -211,6 +212,9 @@ void hadb__db_check_stopped(struct hadb_db *db);
 void hadb__opening_step(struct hadb_db *db);
 
 /* db_halt.c: why a database does not go on here; loop */
+/* What a failure of this node's own means to the machine: FAILED, CORRUPT, or LATER (no memory, no space). Any
+ * thread. */
+enum hadb_result hadb__local_result(int r);
 void hadb__db_local_failed(struct hadb_db *db, const struct hadb_error *err);
 void hadb__db_unusable(struct hadb_db *db, enum hadb_result result, const struct hadb_error *err);
 /* It halted: makes what people are told out of the reason and the trouble. */
@@ -273,6 +277,7 @@ void hadb__covers_check(struct hadb_db *db);
 
 /* db_roles.c: what users and other modules are told */
 void hadb__db_role(struct hadb_db *db, const struct hadb_action *act);
+void hadb__db_watch_again(struct hadb_db *db); /* there was no memory to watch its owner */
 void hadb__db_owner(struct hadb_db *db, const struct hadb_owner *owner, uint64_t term);
 void hadb__db_handoff_done(struct hadb_db *db, enum hadb_result result);
 

@@ -261,10 +261,20 @@ static void job_done(void *arg, int r)
     hadb__job_answer(job);
 }
 
-/* No memory to start it. */
+/* No memory, or no room in the pool's queue, to start it: what can be asked for again is. */
+static void answer_later(struct hadb_db_job *job)
+{
+    enum hadb_action_type type = job->act.type;
+    if (type == HADB_ACT_FRAME_DATA || type == HADB_ACT_FRAME_SEAL || type == HADB_ACT_APPLY ||
+        type == HADB_ACT_REWIND) {
+        job->answer.ev.result = HADB_R_LATER;
+    }
+}
+
 static void refuse(struct hadb_db_job *job)
 {
     answer_init(job);
+    answer_later(job);
     job->db->jobs_running++;
     hadb__job_answer(job);
 }
@@ -293,6 +303,7 @@ static void submit(struct hadb_db_job *job, struct hadb_queue *queue, struct had
         return;
     }
     if (hadb_pool_submit(pool, queue, &job->job, &job->err) < 0) {
+        answer_later(job);
         hadb__job_answer(job);
     }
 }

@@ -11,6 +11,23 @@
 #include <inttypes.h>
 #include <stdio.h>
 
+enum hadb_result hadb__local_result(int r)
+{
+    switch (r) {
+    case HADB_ENOMEM:
+    case HADB_ENOSPC:
+    case HADB_EBUSY: /* too many jobs wait for a worker */
+        return HADB_R_LATER;
+    case HADB_ECORRUPT:
+    case HADB_EVERSION:
+    case HADB_ENOTSUP:
+    case HADB_EPROTO:
+        return HADB_R_CORRUPT;
+    default:
+        return HADB_R_FAILED;
+    }
+}
+
 void hadb__db_local_failed(struct hadb_db *db, const struct hadb_error *err)
 {
     hadb__db_unusable(db, HADB_R_FAILED, err);

@@ -117,11 +117,6 @@ static int read_entry(struct hadb_db *db, uint64_t term, uint64_t slot, struct h
     return hadb_wrap(err, r, "%s", key);
 }
 
-static bool is_corrupt(int r)
-{
-    return r == HADB_ECORRUPT || r == HADB_EVERSION || r == HADB_ENOTSUP || r == HADB_EPROTO;
-}
-
 void hadb__job_get(void *arg)
 {
     struct hadb_db_job *job = arg;
@@ -140,7 +135,7 @@ void hadb__job_get(void *arg)
     hadb_obj_unref(obj);
     if (r == HADB_ABSENT) {
         ev->result = HADB_R_ABSENT;
-    } else if (is_corrupt(r)) {
+    } else if (hadb__local_result(r) == HADB_R_CORRUPT) {
         ev->result = HADB_R_CORRUPT;
         hadb_log(db->node->env, HADB_LOG_ERROR, "node", db->name, "%s", job->err.message);
     } else {
@@ -183,6 +178,12 @@ static int frame(struct hadb_db_job *job, struct hadb_obj *obj, struct hadb_capt
     return 0;
 }
 
+/* Corrupt local state is a local failure; only entries can be corrupt to the machine. */
+static void later_or_failed(struct hadb_db_job *job, int r)
+{
+    job->answer.ev.result = hadb__local_result(r) == HADB_R_LATER ? HADB_R_LATER : HADB_R_FAILED;
+}
+
 /* A view that came with the capture becomes an object of its own; without memory it is given up. */
 static void keep_view(struct hadb_db_job *job, struct hadb_capture *capture)
 {
@@ -218,6 +219,7 @@ void hadb__job_frame_data(void *arg)
         job->answer.ev.result = HADB_R_OK;
     } else {
         hadb_obj_unref(obj);
+        later_or_failed(job, r);
     }
     hadb_replicator_capture_deinit(&job->box->replicator, &capture);
 }
@@ -250,6 +252,7 @@ void hadb__job_frame_seal(void *arg)
     }
     if (r < 0) {
         hadb_obj_unref(obj);
+        later_or_failed(job, r);
         return;
     }
     job->made = obj;
@@ -358,6 +361,7 @@ void hadb__job_apply(void *arg)
     struct hadb_db *db = job->db;
     uint64_t began = hadb_now_ns(db->node->env);
     int r = open_obj(db, job->obj, &job->err);
+    bool opened = r == 0;
     if (r == 0 && job->act.entry.kind == HADB_CORE_SEAL) {
         r = apply_seal(job);
     } else if (r == 0) {
@@ -371,10 +375,14 @@ void hadb__job_apply(void *arg)
     } else if (r == HADB_DIVERGED) {
         ev->result = HADB_R_DIVERGED;
     } else {
-        ev->result = is_corrupt(r) ? HADB_R_CORRUPT : HADB_R_FAILED;
-        hadb_log(db->node->env, HADB_LOG_ERROR, "node", db->name,
-                 "log entry %" PRIu64 "/%" PRIu64 " cannot be applied: %s", job->act.term,
-                 job->act.slot, job->err.message);
+        ev->result = hadb__local_result(r);
+        if (!opened && ev->result == HADB_R_FAILED) {
+            ev->result = HADB_R_LATER; /* storage does not give its blobs just now */
+        }
+        bool again = ev->result == HADB_R_LATER;
+        hadb_log(db->node->env, again ? HADB_LOG_WARN : HADB_LOG_ERROR, "node", db->name,
+                 "log entry %" PRIu64 "/%" PRIu64 " cannot be applied%s: %s", job->act.term,
+                 job->act.slot, again ? " now" : "", job->err.message);
     }
 }
 
@@ -400,6 +408,8 @@ void hadb__job_rewind(void *arg)
     if (r == 0) {
         job->saved = saved->transactions;
         job->answer.ev.result = HADB_R_OK;
+    } else {
+        later_or_failed(job, r);
     }
     hadb_free(saved);
 }

@@ -70,18 +70,32 @@ void hadb__db_role(struct hadb_db *db, const struct hadb_action *act)
     hadb__covers_check(db);
 }
 
+/* Name and address stand in the seal that the term table has learnt last. Returns the name. */
+static const char *watch_owner(struct hadb_db *db)
+{
+    const struct hadb_terms *terms = &db->terms;
+    uint64_t term = db->owner_term;
+    const struct hadb_term *last = term > 0 ? hadb_terms_find(terms, term - 1) : NULL;
+    bool newest = last && last == &terms->items[terms->len - 1];
+    bool self = hadb_id_eq(&db->owner.incarnation, &db->node->self.incarnation);
+    hadb__peers_assign(db, self ? &(struct hadb_owner){0} : &db->owner,
+                       newest ? terms->next_name : "", newest ? terms->next_address : "");
+    return newest ? terms->next_name : "";
+}
+
+void hadb__db_watch_again(struct hadb_db *db)
+{
+    watch_owner(db);
+    hadb__writes_reroute(db);
+}
+
 void hadb__db_owner(struct hadb_db *db, const struct hadb_owner *owner, uint64_t term)
 {
     struct hadb_node *node = db->node;
     db->owner = *owner;
     db->owner_term = term;
-    /* Name and address stand in the seal, which the term table has just learnt. */
-    const struct hadb_term *last = term > 0 ? hadb_terms_find(&db->terms, term - 1) : NULL;
-    bool newest = last && last == &db->terms.items[db->terms.len - 1];
-    const char *name = newest ? db->terms.next_name : "";
-    const char *address = newest ? db->terms.next_address : "";
     bool self = hadb_id_eq(&owner->incarnation, &node->self.incarnation);
-    hadb__peers_assign(db, self ? &(struct hadb_owner){0} : owner, name, address);
+    const char *name = watch_owner(db);
     if (db->state != HADB_DB_OPEN) {
         return;
     }

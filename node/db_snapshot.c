@@ -50,7 +50,7 @@ static int manifest_get(struct hadb_db *db, struct hadb_manifest *out, struct ha
 
 static bool is_corrupt(int r)
 {
-    return r == HADB_ECORRUPT || r == HADB_EVERSION || r == HADB_ENOTSUP;
+    return hadb__local_result(r) == HADB_R_CORRUPT;
 }
 
 void hadb__job_get_manifest(void *arg)
@@ -478,10 +478,8 @@ void hadb__job_restore(void *arg)
         ev->owner = hadb_terms_owner(&job->terms, newest->pos.term);
         return;
     }
-    bool again = r == HADB_EGAP; /* replaced by a newer one meanwhile */
-    ev->result = is_corrupt(r)                                   ? HADB_R_CORRUPT
-                 : again || r == HADB_ETIMEDOUT || r == HADB_EIO ? HADB_R_UNKNOWN
-                                                                 : HADB_R_UNKNOWN;
+    /* Anything else may be over later: storage, space, memory, a snapshot that was replaced meanwhile. */
+    ev->result = is_corrupt(r) ? HADB_R_CORRUPT : HADB_R_UNKNOWN;
     hadb_log(db->node->env, HADB_LOG_WARN, "node", db->name, "restore: %s", job->err.message);
 }
 
@@ -521,7 +519,9 @@ void hadb__job_swap(void *arg)
     if (r == 0) {
         r = hadb_path_join(path, db->paths.tmp, "engine", &job->err);
     }
-    if (r < 0) {
+    if (r < 0) { /* the old copy is still in place */
+        job->answer.ev.result =
+            hadb__local_result(r) == HADB_R_LATER ? HADB_R_LATER : HADB_R_FAILED;
         return;
     }
     hadb__box_close(db->box);

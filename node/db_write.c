@@ -406,6 +406,20 @@ static void run_mark(void *arg)
 
 static void mark_kick(struct hadb_db *db);
 
+/* The machine decides when: DURABLE comes again. */
+static void mark_failed(struct hadb_db *db)
+{
+    struct hadb_db_mark *mark = &db->mark;
+    if (hadb__local_result(mark->r) != HADB_R_LATER) {
+        hadb__db_local_failed(db, &mark->err);
+        return;
+    }
+    if (mark->marked_slot == mark->pos.slot) { /* else something newer has been marked since */
+        mark->marked_slot = mark->pos.slot - 1;
+    }
+    hadb__db_event(db, &(struct hadb_event){.type = HADB_EV_LOCAL, .result = HADB_R_LATER}, NULL);
+}
+
 static void mark_done(void *arg, int r)
 {
     struct hadb_db *db = arg;
@@ -413,7 +427,7 @@ static void mark_done(void *arg, int r)
     mark->busy = false;
     hadb__job_ends(db, mark->box);
     if (r == 0 && mark->r < 0) {
-        hadb__db_local_failed(db, &mark->err);
+        mark_failed(db);
     }
     mark_kick(db);
     hadb__db_check_stopped(db);

@@ -127,7 +127,7 @@ static int prepare(struct hadb_db *db, struct hadb_error *err)
         return r;
     }
     r = open_copy(db, err);
-    if (r < 0 && r != HADB_ENOMEM) {
+    if (r < 0 && hadb__local_result(r) != HADB_R_LATER) {
         db->broken = HADB_R_FAILED;
         db->trouble = *err;
         return 0;
@@ -316,7 +316,7 @@ static void done(void *arg, int r)
         opened(db);
     } else if (opening->r == 0) {
         named(db);
-    } else if (opening->copy && opening->r != HADB_ENOMEM) {
+    } else if (opening->copy && hadb__local_result(opening->r) != HADB_R_LATER) {
         give_up(db, HADB_R_FAILED);
     } else if (is_damage(opening->r) || opening->r == HADB_EINVAL) {
         give_up(db, HADB_R_CORRUPT);

@@ -197,9 +197,24 @@ static void hint_step(struct hadb_node *node)
     }
 }
 
+/* As often as the own record is renewed. */
+static void watch_again(struct hadb_node *node)
+{
+    node->peers.unwatched = false;
+    for (struct hadb_db *db = node->dbs; db; db = db->next) {
+        if (db->unwatched) {
+            hadb__db_watch_again(db);
+        }
+    }
+}
+
 static void on_hint_timer(void *arg)
 {
-    hint_step(arg);
+    struct hadb_node *node = arg;
+    if (node->peers.unwatched) {
+        watch_again(node);
+    }
+    hint_step(node);
 }
 
 void hadb__peers_free_hint(struct hadb_node *node, void (*on_free)(void *arg), void *arg)
@@ -475,14 +490,15 @@ void hadb__peers_assign(struct hadb_db *db, const struct hadb_owner *owner, cons
         return;
     }
     unassign(db);
-    db->owner_gave_up = false;
+    db->owner_gave_up = db->unwatched = false;
     if (hadb_id_is_zero(&owner->incarnation) || node->peers.stopped) {
         return;
     }
     hadb__peers_remember(node, &owner->node, name, address);
     struct hadb_peer *peer = peer_of(node, owner);
-    if (!peer) {
-        hadb_log(node->env, HADB_LOG_ERROR, "peers", db->name, "out of memory");
+    if (!peer) { /* without a watch nothing would ever be heard of this owner */
+        hadb_log(node->env, HADB_LOG_WARN, "peers", db->name, "out of memory: trying again");
+        db->unwatched = node->peers.unwatched = true;
         return;
     }
     const struct hadb_known *known = hadb__peers_known(node, &owner->node);

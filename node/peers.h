@@ -96,6 +96,7 @@ struct hadb_peers {
     struct hadb_buf hint_record; /* job */
     int hint_r;                  /* job */
     bool hint_busy;
+    bool unwatched;             /* a database has no watch on its owner, for want of memory */
     void (*on_free)(void *arg); /* FREE was written */
     void *on_free_arg;
     struct hadb_known *known;

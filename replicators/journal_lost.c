@@ -12,7 +12,8 @@
  *   before the engine rewinds. Memory: one file's worth, or one transaction.
  * Happy path: claim a folder by creating its first file, write the tail file by file, then read it again
  *   for the report, sync, rewind.
- * Failure modes: any I/O error leaves the tail in the engine and an incomplete folder behind.
+ * Failure modes: no space or no memory: the folder goes again, and a later attempt makes a new one. Any other I/O
+ *   error leaves the tail in the engine and an incomplete folder behind.
  */
 #include <inttypes.h>
 #include <stdio.h>
@@ -34,6 +35,7 @@ struct lost {
     const struct hadb_tail_save *save;
     struct hadb_engine_position position;
     char folder[HADB_LOST_PATH_BYTES_MAX];
+    bool claimed; /* its first file was created by us */
     uint32_t files;
     uint64_t transactions;
     struct hadb_hash prev;
@@ -51,7 +53,7 @@ static const struct hadb_fs *lost_fs(const struct lost *lost)
 }
 
 /* Creates a file that must not exist, with @data in it, synced. HADB_EXISTS. */
-static int create_file(const struct lost *lost, const char *name, struct hadb_slice data,
+static int create_file(struct lost *lost, const char *name, struct hadb_slice data,
                        struct hadb_error *err)
 {
     char path[HADB_PATH_BYTES_MAX];
@@ -65,6 +67,7 @@ static int create_file(const struct lost *lost, const char *name, struct hadb_sl
     if (r != 0) {
         return r;
     }
+    lost->claimed = true;
     r = hadb_fs_write_at(lost_fs(lost), file, 0, data.data, data.len, err);
     r = r != 0 ? r : hadb_fs_sync(lost_fs(lost), file, err);
     hadb_fs_close(lost_fs(lost), file);
@@ -105,8 +108,7 @@ static int claim_folder(struct lost *lost, const char *name, struct hadb_slice d
                      lost->save->dir, HADB_LOST_FOLDERS_MAX, mark->term, mark->slot);
 }
 
-static int write_blobs(const struct lost *lost, const struct hadb_framed *framed,
-                       struct hadb_error *err)
+static int write_blobs(struct lost *lost, const struct hadb_framed *framed, struct hadb_error *err)
 {
     for (size_t i = 0; i < framed->blobs_len; i++) {
         char name[48];
@@ -372,6 +374,10 @@ int hadb__journal_tail_save(void *self, const struct hadb_tail_save *save,
         r = save_tail(&lost, err);
         lost_deinit(&lost);
         r = r != 0 ? hadb_wrap(err, r, "save the tail") : hadb_engine_rewind(journal->engine, err);
+        if (lost.claimed && (r == HADB_ENOSPC || r == HADB_ENOMEM)) {
+            hadb_fs_remove_all(lost_fs(&lost), lost.folder,
+                               NULL); /* the tail is still in the engine */
+        }
     }
     if (r == 0 && lost.transactions != 0) {
         hadb_log(journal->env, HADB_LOG_WARN, "journal", journal->database,

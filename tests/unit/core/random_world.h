@@ -279,4 +279,18 @@ static bool world_is_full(hadb_txid last) /* of the machine under test */
            w.tip.term > TERMS_MAX - 600 || last > TXS_MAX - 3000 || w.tip.txid > TXS_MAX - 3000;
 }
 
+/* What FRAME_* asks for, without transactions. */
+static struct item framed_item(const struct hadb_action *act)
+{
+    bool seal = act->type == HADB_ACT_FRAME_SEAL;
+    return (struct item){.info = {.kind = seal ? HADB_CORE_SEAL : HADB_CORE_DATA,
+                                  .reason = act->reason,
+                                  .term = act->term,
+                                  .slot = act->slot,
+                                  .prev = act->prev,
+                                  .hash = new_hash(),
+                                  .last_txid = act->txid,
+                                  .next = act->owner},
+                         .first = act->txid + 1};
+}
 #endif

@@ -238,25 +238,16 @@ static void reply_get(const struct hadb_action *act, bool was_there, struct hadb
 static void reply_frame(const struct hadb_action *act, struct hadb_event *ev)
 {
     ev->type = HADB_EV_FRAMED;
-    struct item item = {.info = {.kind = HADB_CORE_DATA,
-                                 .term = act->term,
-                                 .slot = act->slot,
-                                 .prev = act->prev,
-                                 .hash = new_hash(),
-                                 .last_txid = act->txid},
-                        .first = act->txid + 1};
-    if (act->type == HADB_ACT_FRAME_SEAL) {
-        item.info.kind = HADB_CORE_SEAL;
-        item.info.reason = act->reason;
-        item.info.next = act->owner;
-    } else {
-        for (unsigned i = 0; i < BATCH_MAX && item.info.last_txid < h.last; i++) {
+    struct item item = framed_item(act);
+    for (unsigned i = 0; act->type == HADB_ACT_FRAME_DATA && i < BATCH_MAX; i++) {
+        if (item.info.last_txid < h.last) {
             item.tx[i] = h.tx[++item.info.last_txid];
         }
     }
     bool nothing = item.info.kind == HADB_CORE_DATA && item.info.last_txid == act->txid;
-    if (nothing || broken()) { /* nothing: a term that is lost, and its tail rewound */
-        ev->result = HADB_R_FAILED;
+    bool later = !nothing && wild(20);
+    if (nothing || later || broken()) { /* nothing: a term that is lost, and its tail rewound */
+        ev->result = later ? HADB_R_LATER : HADB_R_FAILED;
         return;
     }
     ev->entry = item.info;
@@ -285,8 +276,9 @@ static void reply_apply(const struct hadb_action *act, struct hadb_event *ev)
 {
     const struct item *item = &h.handles[act->handle].item;
     ev->type = HADB_EV_APPLIED;
-    if (broken()) {
-        ev->result = rnd(2) ? HADB_R_FAILED : HADB_R_CORRUPT;
+    bool later = wild(20);
+    if (later || broken()) {
+        ev->result = later ? HADB_R_LATER : rnd(2) ? HADB_R_FAILED : HADB_R_CORRUPT;
         return;
     }
     if (item->info.kind == HADB_CORE_DATA) {
@@ -312,7 +304,7 @@ static void reply_restore(struct hadb_event *ev)
     ev->type = HADB_EV_RESTORED;
     uint64_t slot = w.manifest.boundary_slot;
     if (wild(20)) {
-        ev->result = HADB_R_UNKNOWN;
+        ev->result = rnd(2) ? HADB_R_UNKNOWN : HADB_R_LATER;
         return;
     }
     assert_true(slot != 0);
@@ -351,7 +343,8 @@ static void reply_rest(const struct hadb_action *act, struct hadb_event *ev)
     case HADB_ACT_REWIND:
         ev->type = HADB_EV_REWOUND;
         assert_true(act->pos.txid >= h.mark.txid);
-        h.last = act->pos.txid;
+        ev->result = wild(10) ? HADB_R_LATER : HADB_R_OK;
+        h.last = ev->result == HADB_R_OK ? act->pos.txid : h.last;
         break;
     case HADB_ACT_GATE:
         ev->type = HADB_EV_GATED;
@@ -503,10 +496,9 @@ static void rare_event(void)
         step((struct hadb_event){.type = HADB_EV_SNAPSHOT});
         break;
     case 2:
-        if (rnd(500) == 0) {
-            h.injected = true;
-            step((struct hadb_event){.type = HADB_EV_LOCAL});
-        }
+        h.injected = h.injected || rnd(500) == 0;
+        step((struct hadb_event){.type = HADB_EV_LOCAL,
+                                 .result = h.injected ? HADB_R_FAILED : HADB_R_LATER});
         break;
     default:
         step((struct hadb_event){.type = HADB_EV_OWNER,

@@ -259,6 +259,30 @@ static void tail_save__leaves_the_tail_when_the_disk_is_full(void **state)
     peer_close(&peer);
 }
 
+/* A full disk is tried again and again: what an attempt wrote must not fill it further. */
+static void tail_save__leaves_nothing_behind_on_a_full_disk(void **state)
+{
+    struct peer peer;
+    open_with_tail(&peer, state);
+    unsigned refused = 0;
+    struct hadb_tail_saved saved;
+    int r = HADB_ENOSPC;
+    for (uint64_t room = 0; r == HADB_ENOSPC; room += 64) {
+        uint64_t before = test_memfs_bytes(peer.disk);
+        test_memfs_capacity(peer.disk, before + room);
+        r = hadb_replicator_tail_save(&peer.replicator, &SAVE, &saved, NULL);
+        if (r == HADB_ENOSPC) {
+            assert_int_equal(test_memfs_bytes(peer.disk), before);
+            assert_int_equal(peer_position(&peer).last_txid, 6);
+            refused++;
+        }
+    }
+    assert_int_equal(r, 0);
+    assert_null(strchr(saved.path, '.')); /* the first folder of this place */
+    assert_true(refused > 10);
+    peer_close(&peer);
+}
+
 static void tail_save__leaves_the_tail_when_memory_runs_out(void **state)
 {
     (void)state;
@@ -316,6 +340,7 @@ int main(void)
         cmocka_unit_test_prestate(tail_save__is_durable_before_the_engine_rewinds,
                                   (void *)(uintptr_t) "memory"),
         cmocka_unit_test(tail_save__leaves_the_tail_when_the_disk_fails),
+        ON_ENGINES(tail_save__leaves_nothing_behind_on_a_full_disk),
         cmocka_unit_test_prestate(tail_save__leaves_the_tail_when_the_disk_is_full,
                                   (void *)(uintptr_t) "memory"),
         cmocka_unit_test(tail_save__leaves_the_tail_when_memory_runs_out),
