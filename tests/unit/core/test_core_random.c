@@ -626,7 +626,8 @@ static void friendly_until_settled(const char *why)
         }
         enum hadb_core_op op = some_op();
         uint64_t at = hadb_core_deadline(&h.core);
-        if (op != HADB_OP_NONE) {
+        if (op != HADB_OP_NONE &&
+            (at > now_ms || rnd(2))) { /* without jitter a retry is due at once */
             answer(op);
         } else if (at <= now_ms) {
             tick_now();
