@@ -13,12 +13,16 @@ die() {
     exit 1
 }
 
+# Ctrl-C ends the script, not only the program that runs at the moment.
+trap 'printf "\nerror: interrupted\n" >&2; exit 130' INT
+trap 'printf "error: terminated\n" >&2; exit 143' TERM
+
 # Runs a command up to four times, with growing pauses: downloads fail now and then.
 retry() {
     local attempt
     for attempt in 1 2 3 4; do
         "$@" && return 0
-        [ "$attempt" = 4 ] || { say "attempt $attempt of '$1' failed; again in $((attempt * 5)) s"; sleep $((attempt * 5)); }
+        [ "$attempt" = 4 ] || sleep $((attempt * 3))
     done
     return 1
 }
@@ -33,25 +37,45 @@ as_root() {
     fi
 }
 
-# install_packages NAME...: installs what is missing, nothing else.
+# The words of apt-get that say why it failed, on one line.
+apt_reason() {
+    sed -n 's/^E: //p' "$1" | head -n 1
+}
+
+# install_packages NAME...: installs what is missing, nothing else. What apt-get says is shown only if it fails.
 install_packages() {
-    local missing=() name
+    local missing=() name log reason
     for name in "$@"; do
         [ "$(dpkg-query -W -f '${db:Status-Status}' "$name" 2>/dev/null)" = installed ] || missing+=("$name")
     done
     [ ${#missing[@]} = 0 ] && return 0
     command -v apt-get >/dev/null || die "these Debian packages are missing and apt-get is not here: ${missing[*]}"
+    [ "$(id -u)" = 0 ] || command -v sudo >/dev/null || die "these packages are missing, and installing them needs root or sudo: ${missing[*]}"
     say "installing ${#missing[@]} packages: ${missing[*]}"
-    retry as_root apt-get update -qq >/dev/null || die "apt-get update failed; check the network and /etc/apt/sources.list"
-    retry as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
-        -o DPkg::Lock::Timeout=120 "${missing[@]}" >/dev/null ||
-        die "apt-get could not install: ${missing[*]}"
+    log=$(mktemp)
+    if ! retry as_root apt-get update -qq -o APT::Update::Error-Mode=any >"$log" 2>&1; then
+        reason=$(apt_reason "$log")
+        say "apt-get update failed; trying with the package lists that are here"
+    fi
+    if ! retry as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
+        -o DPkg::Lock::Timeout=120 "${missing[@]}" >"$log" 2>&1; then
+        reason=${reason:-$(apt_reason "$log")}
+        rm -f "$log"
+        die "apt-get could not install ${missing[*]}: ${reason:-no reason given}; check the network and /etc/apt/sources.list"
+    fi
+    rm -f "$log"
+}
+
+# needs_writable: builds go into the checkout.
+needs_writable() {
+    [ -w "$root" ] || die "the checkout $root cannot be written to; clone it to a folder of your own"
 }
 
 # build FOLDER [meson options...]: configures once, then builds.
 build() {
     local folder=$1
     shift
+    needs_writable
     if [ ! -f "$root/$folder/build.ninja" ]; then
         rm -rf "${root:?}/$folder"
         meson setup "$root/$folder" "$root" "$@" >"$root/.build.log" 2>&1 ||

@@ -33,6 +33,7 @@ ATTEMPT_SECONDS = 3     # of one attempt: then the same request id goes to anoth
 AVOID_SECONDS = 5       # … and the silent one is left alone for so long
 TOTAL_SECONDS = 58      # the whole job gives up after this
 WRITERS = 6             # two per node
+ENDINGS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
 def term_of(version):
@@ -390,13 +391,16 @@ def parse():
 def end(number, _frame):
     if number == signal.SIGALRM:
         raise Failure(f"not done within {TOTAL_SECONDS} s")
-    raise SystemExit(f"ended by {signal.Signals(number).name}")
+    for other in ENDINGS:
+        signal.signal(other, signal.SIG_IGN)  # a second one must not cut the clean-up short
+    print(f"ended by {signal.Signals(number).name}", file=sys.stderr)
+    raise SystemExit(128 + number)
 
 
 def main():
     args = parse()
     started = time.monotonic()
-    for number in (signal.SIGALRM, signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+    for number in (signal.SIGALRM, *ENDINGS):
         signal.signal(number, end)
     signal.alarm(TOTAL_SECONDS)
     job = Job(args)

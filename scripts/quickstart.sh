@@ -8,6 +8,7 @@ set -euo pipefail
 . "$(dirname "$0")/lib.sh"
 cd "$root"
 
+needs_writable
 # shellcheck disable=SC2086
 install_packages $packages_build python3
 say "building a release (a minute or two the first time)"

@@ -14,6 +14,7 @@ case "${1:-}" in
 *) die "unknown option '$1'; usage: scripts/test.sh [--quick]" ;;
 esac
 
+needs_writable
 # shellcheck disable=SC2086
 install_packages $packages_build $packages_test
 

@@ -21,14 +21,20 @@ ZERO = ("lost", "doubled", "errors", "acked_after_seal", "stale_reads", "foreign
 
 
 def namespaces_work():
+    """Can this machine make them, and enter them? In a chroot, say, `ip -n` cannot."""
     name = f"hadb-probe-{os.getpid()}"
+
+    def ip(*args):
+        return subprocess.run(["ip", *args], capture_output=True, check=False).returncode == 0
+
     try:
-        made = subprocess.run(["ip", "netns", "add", name], capture_output=True, check=False).returncode == 0
+        made = ip("netns", "add", name)
+        works = made and ip("-n", name, "link", "add", "bridge", "type", "bridge")
         if made:
-            subprocess.run(["ip", "netns", "del", name], capture_output=True, check=False)
+            ip("netns", "del", name)
     except FileNotFoundError:
         return False
-    return made
+    return works
 
 
 def main():
