@@ -178,6 +178,8 @@ struct hadb_db {
     struct hadb_reqs parked;    /* reads that wait for the end of a restore */
     struct hadb_reqs handoffs;  /* hand-offs under way */
     struct hadb_timer route_timer;
+    bool unproven;        /* the lease ran out: does this node still lead? … */
+    uint64_t proof_round; /* … this round tells; 0 = not asked yet */
 
     struct hadb_owner owner; /* of the present term, from ACT_OWNER */
     uint64_t owner_term;
@@ -264,6 +266,7 @@ void hadb__writes_kick(struct hadb_db *db);
 void hadb__writes_gated(struct hadb_db *db);    /* what has not begun goes elsewhere */
 void hadb__writes_reroute(struct hadb_db *db);  /* leader or gate changed */
 void hadb__undurable_check(struct hadb_db *db); /* durable or synced moved */
+void hadb__lease_back(struct hadb_db *db);      /* … and may be relied on again */
 void hadb__undurable_lost(struct hadb_db *db, bool definite); /* the tail is gone */
 void hadb__mark_durable(struct hadb_db *db, const struct hadb_pos *pos);
 
@@ -272,6 +275,8 @@ void hadb__read_route(struct hadb_req *req);
 void hadb__read_joined(struct hadb_db *db, struct hadb_req *req, uint64_t round);
 void hadb__reads_proven(struct hadb_db *db, uint64_t round);
 void hadb__reads_failed(struct hadb_db *db);
+/* Nothing is acknowledged on the lease alone before a proof that begins now. */
+void hadb__prove(struct hadb_db *db);
 void hadb__reads_unpark(struct hadb_db *db);
 void hadb__covers_check(struct hadb_db *db);
 

@@ -10,6 +10,8 @@
  */
 #include "node/node_private.h"
 
+#define RETRY_MS 5u
+
 static void run_read(void *arg)
 {
     struct hadb_req *req = arg;
@@ -142,14 +144,15 @@ static void later(struct hadb_req *req)
     }
     hadb__reqs_add(&db->waiting, req);
     if (!hadb_timer_active(&db->route_timer)) {
-        hadb_timer_start(&db->route_timer, hadb__now(db->node) + 5);
+        hadb_timer_start(&db->route_timer, hadb__now(db->node) + RETRY_MS);
     }
 }
 
 void hadb__read_joined(struct hadb_db *db, struct hadb_req *req, uint64_t round)
 {
-    if (!req) {
-        return; /* a proof for its own sake (peers.c) */
+    if (!req) { /* a proof for its own sake */
+        db->proof_round = round;
+        return;
     }
     if (round == 0) {
         later(req);
@@ -159,8 +162,21 @@ void hadb__read_joined(struct hadb_db *db, struct hadb_req *req, uint64_t round)
     hadb__reqs_add(&db->rounds, req);
 }
 
+void hadb__prove(struct hadb_db *db)
+{
+    db->unproven = true;
+    db->proof_round = 0;
+    if (!hadb__db_event(db, &(struct hadb_event){.type = HADB_EV_READ}, NULL)) {
+        hadb_timer_start(&db->route_timer, hadb__now(db->node) + RETRY_MS); /* out of memory */
+    }
+}
+
 void hadb__reads_proven(struct hadb_db *db, uint64_t round)
 {
+    if (db->unproven && db->proof_round != 0 && db->proof_round <= round) {
+        db->unproven = false;
+        hadb__lease_back(db);
+    }
     for (struct hadb_req *req = db->rounds.first, *next; req; req = next) {
         next = req->next;
         if (req->round <= round) {
@@ -172,6 +188,10 @@ void hadb__reads_proven(struct hadb_db *db, uint64_t round)
 
 void hadb__reads_failed(struct hadb_db *db)
 {
+    if (db->unproven) { /* asked again, unless the gate closes */
+        db->proof_round = 0;
+        hadb_timer_start(&db->route_timer, hadb__now(db->node) + RETRY_MS);
+    }
     while (db->rounds.first) {
         struct hadb_req *req = db->rounds.first;
         hadb__reqs_remove(req);

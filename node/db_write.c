@@ -7,7 +7,8 @@
  * Invariants: a commit runs only while the gate is open for the term it was routed for, checked in the queue
  * right before; in DURABLE and BOTH no reply of any kind leaves before all it rests on is durable (4.3.4).
  * Happy path: writes -> one job executes all that wait -> COMMITTED -> … -> DURABLE -> replies.
- * Failure modes: gate closed: routed again. Tail lost: executed again elsewhere under the same request id.
+ * Failure modes: gate closed: routed again. Tail lost: executed again elsewhere under the same request id. Lease run out:
+ * ASYNC and LOCAL wait until it is renewed and this node is proven to lead still, or the gate closes.
  */
 #include "node/node_private.h"
 
@@ -72,6 +73,7 @@ void hadb__write_route(struct hadb_req *req)
 
 void hadb__writes_gated(struct hadb_db *db)
 {
+    db->unproven = false;
     while (db->writes.first && __atomic_load_n(&db->gate, __ATOMIC_ACQUIRE) == 0) {
         struct hadb_req *req = db->writes.first;
         hadb__reqs_remove(req);
@@ -85,6 +87,9 @@ void hadb__writes_reroute(struct hadb_db *db)
         return;
     }
     hadb_timer_stop(&db->route_timer);
+    if (db->unproven && db->proof_round == 0) {
+        hadb__prove(db);
+    }
     struct hadb_reqs list = db->waiting;
     db->waiting = (struct hadb_reqs){0};
     for (struct hadb_req *req = list.first, *next; req; req = next) {
@@ -113,6 +118,12 @@ static bool wants_local(const struct hadb_req *req)
     return req->kind == HADB_REQ_WRITE && (req->ack == HADB_ACK_LOCAL || req->ack == HADB_ACK_BOTH);
 }
 
+/* An answer may rest on this node's lease in place of storage: it has not run out, and did not do so unnoticed. */
+static bool lease_holds(struct hadb_db *db)
+{
+    return hadb__peers_local_ok(db->node) && !db->unproven;
+}
+
 static void answer(struct hadb_req *req)
 {
     struct hadb_db *db = req->db;
@@ -133,10 +144,8 @@ static int try_answer(struct hadb_req *req)
     if (wants_local(req) && req->need_txid > db->synced_txid) {
         return 0;
     }
-    if (!wants_durable(req) && !hadb__peers_local_ok(db->node)) {
-        hadb__req_fail(req, HADB_EUNKNOWN,
-                       "the lease of this leader ran out before the write was safe elsewhere");
-        return 1;
+    if (!wants_durable(req) && req->need_txid > db->durable.txid && !lease_holds(db)) {
+        return 0; /* until storage has it, the lease is back, or it is lost and goes elsewhere */
     }
     answer(req);
     return 1;
@@ -198,6 +207,12 @@ void hadb__undurable_check(struct hadb_db *db)
         next = req->next;
         try_answer(req);
     }
+}
+
+void hadb__lease_back(struct hadb_db *db)
+{
+    hadb__undurable_check(db);
+    hadb__writes_kick(db);
 }
 
 void hadb__undurable_lost(struct hadb_db *db, bool definite)
@@ -340,19 +355,6 @@ static bool batch_room(struct hadb_db_batch *batch, size_t len)
     return batch->cap >= 1;
 }
 
-static void refuse_local(struct hadb_db *db)
-{
-    if (hadb__peers_local_ok(db->node)) {
-        return;
-    }
-    for (struct hadb_req *req = db->writes.first, *next; req; req = next) {
-        next = req->next;
-        if (!wants_durable(req)) {
-            hadb__req_fail(req, HADB_EUNAVAIL, "the lease of this leader has run out");
-        }
-    }
-}
-
 static void batch_fill(struct hadb_db *db)
 {
     struct hadb_db_batch *batch = &db->batch;
@@ -360,8 +362,13 @@ static void batch_fill(struct hadb_db *db)
     size_t bytes = 0;
     batch->first = NULL;
     batch->len = 0;
-    while (db->writes.first && batch->len < batch->cap && bytes <= HADB_GROUP_BYTES_MAX) {
-        struct hadb_req *req = db->writes.first;
+    bool holds = lease_holds(db);
+    for (struct hadb_req *req = db->writes.first, *next;
+         req && batch->len < batch->cap && bytes <= HADB_GROUP_BYTES_MAX; req = next) {
+        next = req->next;
+        if (!holds && !wants_durable(req)) {
+            continue; /* it waits for the lease, or for the new leader */
+        }
         hadb__reqs_remove(req);
         bytes += req->bytes;
         req->in_job = true;
@@ -376,16 +383,18 @@ void hadb__writes_kick(struct hadb_db *db)
 {
     struct hadb_db_batch *batch = &db->batch;
     uint64_t term = __atomic_load_n(&db->gate, __ATOMIC_ACQUIRE);
-    refuse_local(db);
     if (batch->busy || db->writes.len == 0 || term == 0 || !db->box ||
         !batch_room(batch, HADB_MIN(db->writes.len, (size_t)HADB_GROUP_LEN_MAX))) {
+        return;
+    }
+    batch_fill(db);
+    if (batch->len == 0) {
         return;
     }
     batch->busy = true;
     batch->term = term;
     batch->ran = false;
     batch->r = 0;
-    batch_fill(db);
     memset(batch->responses, 0, batch->len * sizeof *batch->responses);
     HADB_COUNT(&db->node->counters, write_batches);
     batch->box = hadb__job_begins(db);

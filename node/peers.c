@@ -124,14 +124,19 @@ static void check_namesake(struct hadb_node *node)
     hadb_node_record_deinit(&record);
 }
 
-/* Others may have replaced this node while its record was silent: a proof of each term brings that to light,
- * also where nobody reads or writes. */
-static void prove_terms(struct hadb_node *node)
+/* @late: others may have replaced this node while its record was silent. A proof of each term brings that to light, also
+ * where nobody reads or writes. */
+static void lease_back(struct hadb_node *node, bool late)
 {
     for (struct hadb_db *db = node->dbs, *next; db; db = next) {
         next = db->next;
-        if (hadb_core_leads(&db->core)) {
-            hadb__db_event(db, &(struct hadb_event){.type = HADB_EV_READ}, NULL);
+        if (!hadb_core_leads(&db->core)) {
+            continue;
+        }
+        if (late) {
+            hadb__prove(db);
+        } else {
+            hadb__lease_back(db);
         }
     }
 }
@@ -150,9 +155,11 @@ static void hint_done(void *arg, int r)
                                   : got == HADB_CAS_LOST ? HADB_R_LOST
                                                          : HADB_R_UNKNOWN;
         bool freed = got == 0 && peers->hint.state == HADB_HINT_FREE;
+        bool held = hadb__peers_local_ok(node);
         hadb_hint_write_done(&peers->hint, result, now);
-        if (before_ms != 0 && peers->hint.renewed_at_ms > before_ms + node->ttl_ms) {
-            prove_terms(node);
+        bool late = before_ms != 0 && peers->hint.renewed_at_ms > before_ms + node->ttl_ms;
+        if (late || (!held && hadb__peers_local_ok(node))) {
+            lease_back(node, late);
         }
         if (freed && peers->on_free) {
             void (*on_free)(void *) = peers->on_free;

@@ -89,6 +89,10 @@ static const char *waited_for(const struct hadb_req *req)
                    ? "not ready before the deadline"
                    : "this node does not have that state before the deadline";
     }
+    if (req->list == &db->writes) {
+        return "this leader could not begin it before the deadline: its lease has run out, or "
+               "its disk is slow";
+    }
     return "not done before the deadline";
 }
 

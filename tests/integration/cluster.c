@@ -340,13 +340,12 @@ static void receive(int fd, struct tc_reply *reply)
     hadb_buf_deinit(&all);
 }
 
-int tc_http(const char *address, const char *method, const char *path, const char *headers,
-            const void *body, size_t body_len, struct tc_reply *reply)
+int tc_begin(const char *address, const char *method, const char *path, const char *headers,
+             const void *body, size_t body_len)
 {
-    *reply = (struct tc_reply){0};
     int fd = dial(address);
     if (fd < 0) {
-        return 0;
+        return -1;
     }
     struct hadb_buf request = {0};
     hadb_buf_append_str(&request, method);
@@ -359,8 +358,22 @@ int tc_http(const char *address, const char *method, const char *path, const cha
         send_all(fd, body, body_len);
     }
     hadb_buf_deinit(&request);
-    receive(fd, reply);
+    return fd;
+}
+
+int tc_end(int fd, struct tc_reply *reply)
+{
+    *reply = (struct tc_reply){0};
+    if (fd >= 0) {
+        receive(fd, reply);
+    }
     return reply->status;
+}
+
+int tc_http(const char *address, const char *method, const char *path, const char *headers,
+            const void *body, size_t body_len, struct tc_reply *reply)
+{
+    return tc_end(tc_begin(address, method, path, headers, body, body_len), reply);
 }
 
 int tc_raw(const char *address, const void *bytes, size_t len, struct tc_reply *reply)

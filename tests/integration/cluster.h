@@ -74,6 +74,10 @@ struct tc_reply {
 };
 int tc_http(const char *address, const char *method, const char *path, const char *headers,
             const void *body, size_t body_len, struct tc_reply *reply);
+/* The same in two halves: the request is in the other's socket; the answer. -1 = no connection. */
+int tc_begin(const char *address, const char *method, const char *path, const char *headers,
+             const void *body, size_t body_len);
+int tc_end(int fd, struct tc_reply *reply);
 void tc_reply_deinit(struct tc_reply *reply);
 /* A header of a reply into @out; false when absent. */
 bool tc_header(const struct tc_reply *reply, const char *name, char *out, size_t out_bytes);

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "base/env.h"
+#include "base/error.h"
 #include "base/id.h"
 #include "tests/integration/flaky.h"
 #include "tests/support/support.h"
@@ -477,6 +478,89 @@ static void a_failed_fsync__costs_one_copy_until_it_is_opened_again(void **state
     tc_close(&tc, 0, 0);
 }
 
+/* ---- a lease that runs out ---- */
+
+struct deaf_lease {
+    struct hadb_lease inner;
+    int down; /* atomic */
+};
+
+static int deaf_read(void *self, const struct hadb_call *call, const char *key,
+                     struct hadb_buf *out, struct hadb_tag *tag, struct hadb_error *err)
+{
+    struct deaf_lease *lease = self;
+    return __atomic_load_n(&lease->down, __ATOMIC_SEQ_CST)
+               ? hadb_fail(err, HADB_ETIMEDOUT, "the lease store does not answer")
+               : hadb_lease_read(&lease->inner, call, key, out, tag, err);
+}
+
+static int deaf_write(void *self, const struct hadb_call *call, const char *key,
+                      struct hadb_slice record, const struct hadb_tag *expected,
+                      struct hadb_tag *tag, struct hadb_error *err)
+{
+    struct deaf_lease *lease = self;
+    return __atomic_load_n(&lease->down, __ATOMIC_SEQ_CST)
+               ? hadb_fail(err, HADB_ETIMEDOUT, "the lease store does not answer")
+               : hadb_lease_write_if_match(&lease->inner, call, key, record, expected, tag, err);
+}
+
+static void deaf_close(void *self)
+{
+    struct deaf_lease *lease = self;
+    hadb_lease_close(&lease->inner);
+}
+
+static int put_with(unsigned i, const char *key, enum hadb_ack_mode ack, uint32_t deadline_ms)
+{
+    struct hadb_kv_options options = {.deadline_ms = deadline_ms, .ack = ack};
+    return hadb_kv_put(tc.nodes[i].db, hadb_slice_str(key), hadb_slice_str("x"), &options, NULL,
+                       NULL);
+}
+
+/* Nobody else is there to replace it: what rests on the lease waits for the lease, what rests on storage does not. */
+static void writes_on_a_lease_that_ran_out__wait_until_it_is_back(void **state)
+{
+    (void)state;
+    static const struct hadb_lease_ops ops = {.abi = HADB_LEASE_ABI,
+                                              .scheme = "deaf",
+                                              .read = deaf_read,
+                                              .write_if_match = deaf_write,
+                                              .close = deaf_close};
+    struct deaf_lease deaf = {.down = 0};
+    struct hadb_lease lease = {&ops, &deaf};
+    struct hadb_node_options options = HADB_NODE_OPTIONS_INIT;
+    struct hadb_error err = {0};
+    assert_int_equal(hadb_lease_open(tc.lease, NULL, &deaf.inner, &err), 0);
+    options.name = "n0";
+    options.data_dir = tc.dir;
+    options.storage_url = tc.store;
+    options.lease = &lease;
+    options.listen = "127.0.0.1:0";
+    options.ttl_ms = tc.ttl_ms;
+    if (hadb_node_open(&options, &tc.nodes[0].node, &err) < 0 ||
+        hadb_db_open(tc.nodes[0].node, TC_DB, &tc.db_options, &tc.nodes[0].db, &err) < 0) {
+        fail_msg("%s", err.message);
+    }
+    tc_ready(&tc, 0);
+    assert_int_equal(put_with(0, "k", HADB_ACK_ASYNC, 0), 0);
+    for (int round = 0; round < 2; round++) {
+        __atomic_store_n(&deaf.down, 1, __ATOMIC_SEQ_CST);
+        int r = 0;
+        for (uint64_t end = tc_now_ms() + TC_WAIT_MS; r == 0 && tc_now_ms() < end;) {
+            r = put_with(0, "k", HADB_ACK_ASYNC, 50);
+        }
+        assert_int_equal(r, HADB_EUNAVAIL); /* surely not done */
+        assert_int_equal(put_with(0, "k", HADB_ACK_LOCAL, 50), HADB_EUNAVAIL);
+        assert_int_equal(put_with(0, "k", HADB_ACK_DURABLE, 0), 0);
+        assert_int_equal(put_with(0, "k", HADB_ACK_BOTH, 0), 0);
+        uint64_t before = txid(0);
+        __atomic_store_n(&deaf.down, 0, __ATOMIC_SEQ_CST);
+        assert_int_equal(put_with(0, "k", round ? HADB_ACK_LOCAL : HADB_ACK_ASYNC, 0), 0);
+        assert_int_equal(txid(0), before + 1);
+    }
+    tc_close(&tc, 0, 0);
+}
+
 /* ---- events ---- */
 
 struct heard {
@@ -532,6 +616,7 @@ int main(void)
         T(a_disk_that_fills_up_behind_a_commit__costs_nothing),
         T(a_full_disk_on_a_follower__holds_it_up_until_there_is_space),
         T(a_failed_fsync__costs_one_copy_until_it_is_opened_again),
+        T(writes_on_a_lease_that_ran_out__wait_until_it_is_back),
         T(events__tell_roles_in_order),
     };
     return cmocka_run_group_tests_name("faults", tests, NULL, NULL);

@@ -226,6 +226,49 @@ static void a_stopped_leader_of_an_idle_database__follows_again_too(void **state
     assert_string_equal(role, "follower");
 }
 
+/* The requests lie in the sleeper's sockets before it wakes up: with its lease run out it may not acknowledge them by
+ * itself, and it does not know yet that another one leads. */
+static void writes_to_a_leader_that_wakes_up__go_to_the_new_one(void **state)
+{
+    (void)state;
+    static const char *const acks[] = {"async", "local", "durable", "both"};
+    char version[64], path[128], headers[80];
+    for (unsigned i = 0; i < 2; i++) {
+        tc_fork(&tc, i);
+    }
+    unsigned old = tc_leader(&tc, UINT32_MAX);
+    for (unsigned round = 0; round < 3; round++) {
+        snprintf(path, sizeof path, "before%u", round);
+        write_key(old, path, version);
+        unsigned long term = strtoul(version, NULL, 10);
+        tc_signal(&tc, old, SIGSTOP);
+        unsigned leader = tc_leader(&tc, old);
+        int fds[4];
+        for (unsigned i = 0; i < 4; i++) {
+            snprintf(path, sizeof path, "/v1/db/" TC_DB "/kv/woken%u-%s", round, acks[i]);
+            snprintf(headers, sizeof headers, "Hadb-Ack: %s\r\n", acks[i]);
+            fds[i] = tc_begin(tc.nodes[old].address, "PUT", path, headers, "w", 1);
+            assert_true(fds[i] >= 0);
+        }
+        tc_signal(&tc, old, SIGCONT);
+        for (unsigned i = 0; i < 4; i++) {
+            struct tc_reply reply;
+            int status = tc_end(fds[i], &reply);
+            if (status != 200 || !tc_header(&reply, "Hadb-Version", version, sizeof version)) {
+                fail_msg("round %u, ack %s: %d %s", round, acks[i], status, reply.body);
+            }
+            assert_true(strtoul(version, NULL, 10) > term);
+            tc_reply_deinit(&reply);
+            snprintf(path, sizeof path, "/v1/db/" TC_DB "/kv/woken%u-%s", round, acks[i]);
+            assert_int_equal(tc_http(tc.nodes[leader].address, "GET", path, NULL, NULL, 0, &reply),
+                             200);
+            tc_reply_deinit(&reply);
+        }
+        same_chain(old, leader);
+        old = leader;
+    }
+}
+
 int main(void)
 {
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
@@ -234,6 +277,7 @@ int main(void)
         T(a_killed_follower__comes_back_with_what_it_had),
         T(all_nodes_killed_at_once__come_back_with_everything),
         T(a_stopped_leader__acknowledges_nothing_after_its_term_and_follows_again),
+        T(writes_to_a_leader_that_wakes_up__go_to_the_new_one),
         T(a_stopped_leader_of_an_idle_database__follows_again_too),
     };
     return cmocka_run_group_tests_name("kill", tests, NULL, NULL);
