@@ -106,6 +106,14 @@ static void readyz(struct hadb_node *node, struct hadb_http_exchange *exchange)
             refuse_db(db, exchange, why[0] ? why : "has not caught up with a leader yet");
             return;
         }
+        if (db->peer && db->peer->refuses_token) {
+            char why[128];
+            snprintf(why, sizeof why,
+                     "leader %s refuses this node's token: give all nodes the same one",
+                     db->peer->name);
+            refuse_db(db, exchange, why);
+            return;
+        }
     }
     struct hadb_http_header type = {"Content-Type", "application/json"};
     hadb_http_reply(exchange, 200, &type, 1, hadb_slice_str("{\"status\":\"ready\"}\n"));

@@ -73,9 +73,13 @@ static void handed_over(struct hadb_req *req)
 static void relayed(void *arg, const struct hadb_http_result *result)
 {
     struct hadb_api_op *op = arg;
-    struct hadb_http_header type = {"Content-Type", "application/json"};
-    if (result->code == 0) {
-        hadb_http_reply(op->exchange, result->status, &type, 1, hadb_buf_slice(result->body));
+    struct hadb_http_header headers[] = {{"Content-Type", "application/json"},
+                                         {"Retry-After", result->status == 503 ? "1" : ""}};
+    if (result->code == 0 && result->status == 401) { /* not the client's fault */
+        hadb__api_refuse(op->exchange, HADB_EUNAVAIL, HADB_TOKEN_REFUSED);
+    } else if (result->code == 0) {
+        hadb_http_reply(op->exchange, result->status, headers, HADB_LEN(headers),
+                        hadb_buf_slice(result->body));
     } else {
         hadb__api_refuse(op->exchange, result->sent ? HADB_EUNKNOWN : HADB_EUNAVAIL,
                          result->message);

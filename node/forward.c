@@ -71,8 +71,10 @@ static void answered(struct hadb_req *req, const struct hadb_http_result *result
         return;
     }
     if (result->status == 401) {
-        hadb__req_fail(req, req->maybe_done ? HADB_EUNKNOWN : HADB_EUNAVAIL,
-                       "the leader refuses this node's token: give all nodes the same one");
+        if (req->db->peer && req->sent_term == req->db->owner_term) {
+            hadb__peer_token(req->db->peer, true);
+        }
+        hadb__req_fail(req, req->maybe_done ? HADB_EUNKNOWN : HADB_EUNAVAIL, HADB_TOKEN_REFUSED);
         return;
     }
     if (result->status == 200) {

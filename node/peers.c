@@ -233,6 +233,15 @@ void hadb__peers_free_hint(struct hadb_node *node, void (*on_free)(void *arg), v
     hint_step(node);
 }
 
+void hadb__peer_token(struct hadb_peer *peer, bool refused)
+{
+    if (refused && !peer->refuses_token) {
+        hadb_log(peer->node->env, HADB_LOG_WARN, "peer", NULL,
+                 "node %s refuses this node's token: give all nodes the same one", peer->name);
+    }
+    peer->refuses_token = refused;
+}
+
 void hadb__peers_storage(struct hadb_node *node, bool ok)
 {
     hadb_hint_storage(&node->peers.hint, ok, hadb__now(node));

@@ -80,6 +80,7 @@ struct hadb_peer {
     int read_r;                 /* job */
     struct hadb_id *given_up;   /* its record's list */
     size_t given_up_len;
+    bool refuses_token;     /* ours: nothing can be forwarded to it */
     struct hadb_link *link; /* stream.h */
     struct hadb_db *dbs;    /* that it owns, linked by peer_next */
     size_t dbs_len;
@@ -122,6 +123,9 @@ const struct hadb_known *hadb__peers_known(struct hadb_node *node, const struct 
 void hadb__peers_tell(struct hadb_db *db);
 /* A sign of life of the owner of @db. */
 void hadb__peers_seen(struct hadb_db *db, const struct hadb_owner *owner);
+#define HADB_TOKEN_REFUSED "the leader refuses this node's token: give all nodes the same one"
+/* It answered 401, or took the token. */
+void hadb__peer_token(struct hadb_peer *peer, bool refused);
 /* Storage answered, or did not, while there was something to write. */
 void hadb__peers_storage(struct hadb_node *node, bool ok);
 /* After stream events: act on what the watcher wants, tell its verdict. */

@@ -126,6 +126,7 @@ static bool on_hello(struct inflow *flow, struct hadb_slice body)
     link->failures = 0;
     flow->up = true;
     HADB_COUNT(&peer->node->counters, streams_opened);
+    hadb__peer_token(peer, false);
     hadb_watch_stream(&peer->watch, true, now);
     tell_all(peer, true);
     return true;
@@ -259,6 +260,9 @@ static void ended(struct inflow *flow, const struct hadb_http_result *result)
     }
     hadb_log(peer->node->env, HADB_LOG_DEBUG, "stream", NULL, "stream from %s ended: %s",
              peer->name, result->message);
+    if (result->status == 401) {
+        hadb__peer_token(peer, true);
+    }
     if (link->current) {
         retry_later(link); /* the old one still serves; the new set is asked for again */
         return;

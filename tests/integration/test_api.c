@@ -671,6 +671,55 @@ static void a_wrong_token__is_401_except_for_health(void **state)
     expect("PUT", KV "x", "Authorization: Bearer open sesame\r\n", "x", 200, NULL);
 }
 
+/* It follows through storage, but cannot forward: nothing may be routed to it. */
+static void a_follower_whose_token_the_leader_refuses__is_not_ready_and_says_why(void **state)
+{
+    (void)state;
+    static const char header[] = "Authorization: Bearer another\r\n";
+    struct tc_reply reply;
+    tc_deinit(&tc);
+    tc_init(&tc, true);
+    tc.token = "one";
+    tc_open(&tc, 0);
+    tc_ready(&tc, 0);
+    tc.token = "another";
+    tc_open(&tc, 1);
+    tc_ready(&tc, 1);
+    at = tc.nodes[1].address;
+    int status = 0;
+    for (uint64_t end = tc_now_ms() + TC_WAIT_MS; status != 503 && tc_now_ms() < end;) {
+        status = call("GET", "/readyz", NULL, NULL, &reply);
+        if (status == 503) {
+            assert_non_null(strstr(reply.body, "token"));
+            assert_non_null(strstr(reply.body, "n0"));
+            assert_null(strstr(reply.body, "another"));
+        }
+        tc_reply_deinit(&reply);
+        tc_sleep_ms(5);
+    }
+    assert_int_equal(status, 503);
+    static const char *const calls[][2] = {{"PUT", KV "k"}, {"POST", "/v1/db/" TC_DB "/handoff"}};
+    for (size_t i = 0; i < 2; i++) {
+        char retry[16];
+        assert_int_equal(call(calls[i][0], calls[i][1], header, "", &reply), 503);
+        assert_non_null(strstr(reply.body, "\"EUNAVAIL\""));
+        assert_non_null(strstr(reply.body, "refuses this node's token"));
+        assert_true(tc_header(&reply, "Retry-After", retry, sizeof retry));
+        tc_reply_deinit(&reply);
+    }
+    expect("GET", "/healthz", NULL, NULL, 200, NULL);
+    assert_int_equal(tc_http(tc.nodes[0].address, "GET", "/readyz", NULL, NULL, 0, &reply), 200);
+    tc_reply_deinit(&reply);
+    /* The token is right again. */
+    tc_close(&tc, 1, 0);
+    tc.token = "one";
+    tc_open(&tc, 1);
+    tc_ready(&tc, 1);
+    at = tc.nodes[1].address;
+    expect("PUT", KV "k", "Authorization: Bearer one\r\n", "x", 200, NULL);
+    expect("GET", "/readyz", NULL, NULL, 200, NULL);
+}
+
 int main(void)
 {
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
@@ -698,6 +747,7 @@ int main(void)
         T(malformed_http__never_disturbs_others),
         T(status_health_and_metrics__have_their_form),
         T(a_wrong_token__is_401_except_for_health),
+        T(a_follower_whose_token_the_leader_refuses__is_not_ready_and_says_why),
     };
     return cmocka_run_group_tests_name("api", tests, NULL, NULL);
 }
