@@ -226,3 +226,8 @@ void hadb_sleep_ms(uint64_t ms, const struct hadb_call *call)
         now = host_now_ms(NULL);
     }
 }
+
+int64_t hadb_process_id(void)
+{
+    return getpid();
+}

@@ -25,4 +25,6 @@ int hadb_call_check(const struct hadb_env *env, const struct hadb_call *call,
                     struct hadb_error *err);
 /* Sleeps on the real clock; returns early when the call is cancelled. For wrappers and mem: latency. */
 void hadb_sleep_ms(uint64_t ms, const struct hadb_call *call);
+/* Of the process that calls: what holds threads or locks works in the process that made it alone. */
+int64_t hadb_process_id(void);
 #endif

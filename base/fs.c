@@ -28,7 +28,7 @@ static struct hadb_fs fs_of(const struct hadb_fs *fs)
     if (!fs || !fs->ops) {
         return hadb_fs_host();
     }
-    HADB_ASSERT(fs->ops->abi >= HADB_FS_ABI);
+    HADB_ASSERT(fs->ops->abi >= 1);
     return *fs;
 }
 
@@ -183,6 +183,12 @@ static int path_parent(char out[HADB_PATH_BYTES_MAX], const char *path, struct h
     memcpy(out, path, len);
     out[len] = '\0';
     return 0;
+}
+
+const char *hadb_fs_network(const struct hadb_fs *fs, const char *path)
+{
+    struct hadb_fs f = fs_of(fs);
+    return f.ops->abi >= 2 && f.ops->network ? f.ops->network(f.self, path) : NULL;
 }
 
 /* Creates one folder and makes it durable. A parent that may be entered but not read (mode 0711) cannot

@@ -41,6 +41,12 @@ int hadb_fs_list(const struct hadb_fs *fs, const char *path,
                  struct hadb_error *err);
 int hadb_fs_lock(const struct hadb_fs *fs, struct hadb_fs_file *file, struct hadb_error *err);
 
+/* "nfs", "fuse", …: what @path, or the folder above it that exists, lies on; NULL: a file system of this host, or one
+ * that is not known to be shared. Static. */
+const char *hadb_fs_network(const struct hadb_fs *fs, const char *path);
+/* The same for the type that statfs(2) tells. */
+const char *hadb_fs_network_type(long type);
+
 /* Creates the folder and its missing parents, syncing each parent. */
 int hadb_fs_mkdir_all(const struct hadb_fs *fs, const char *path, struct hadb_error *err);
 /* HADB_ABSENT, HADB_ETOOBIG over @bytes_max, else the whole file in @out (replaced). */

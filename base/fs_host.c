@@ -16,6 +16,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 #include "base/alloc.h"
@@ -333,6 +334,48 @@ static int host_lock(void *self, struct hadb_fs_file *handle, struct hadb_error 
     return hadb_fail_errno(err, reason, "lock");
 }
 
+/* Numbers of linux/magic.h and of file systems outside the kernel. overlayfs is as local as what lies below it. */
+const char *hadb_fs_network_type(long type)
+{
+    static const struct {
+        uint32_t type;
+        const char *name;
+    } rows[] = {
+        {0x6969, "nfs"},        {0x517b, "smb"},        {0xfe534d42, "smb"},
+        {0xff534d42, "cifs"},   {0x65735546, "fuse"},   {0x00c36400, "ceph"},
+        {0x01021997, "9p"},     {0x5346414f, "afs"},    {0x6b414653, "afs"},
+        {0x73757245, "coda"},   {0x7461636f, "ocfs2"},  {0x01161970, "gfs2"},
+        {0x0bd00bd0, "lustre"}, {0x19830326, "beegfs"}, {0x47504653, "gpfs"},
+        {0x786f4256, "vboxsf"},
+    };
+    for (size_t i = 0; i < HADB_LEN(rows); i++) {
+        if (rows[i].type == (uint32_t)type) {
+            return rows[i].name;
+        }
+    }
+    return NULL;
+}
+
+static const char *host_network(void *self, const char *path)
+{
+    (void)self;
+    char at[HADB_PATH_BYTES_MAX];
+    struct statfs found;
+    size_t len = strlen(path);
+    if (len == 0 || len >= sizeof at) {
+        return NULL;
+    }
+    memcpy(at, path, len + 1);
+    while (statfs(at, &found) < 0) {
+        char *slash = strrchr(at, '/');
+        if (!slash || slash == at) {
+            return NULL;
+        }
+        *slash = '\0'; /* not made yet: where it will be */
+    }
+    return hadb_fs_network_type((long)found.f_type);
+}
+
 static const struct hadb_fs_ops host_ops = {
     .abi = HADB_FS_ABI,
     .open = host_open,
@@ -350,6 +393,7 @@ static const struct hadb_fs_ops host_ops = {
     .sync_dir = host_sync_dir,
     .list = host_list,
     .lock = host_lock,
+    .network = host_network,
 };
 
 struct hadb_fs hadb_fs_host(void)

@@ -192,6 +192,7 @@ struct hadb_core {
     struct hadb_owner target;
     uint64_t drain_until_ms;
     bool handoff_resign;
+    bool resigning;        /* the hand-off under way was not asked for */
     bool barred;           /* the storage failed its probe: neither seals nor keeps a term */
     uint64_t resign_at_ms; /* barred owner: not before, after a hand-off that was called off */
 

@@ -14,9 +14,18 @@
 /* A target further behind than this would make writers wait for its catching up. */
 #define HANDOFF_LAG_SLOTS_MAX 64u
 
-static void done(struct hadb_step *s, enum hadb_result result)
+static void answer(struct hadb_step *s, enum hadb_result result)
 {
     hadb__act(s, HADB_ACT_HANDOFF_DONE)->result = result;
+}
+
+/* It is over; somebody waits for that unless the machine began it by itself. */
+static void done(struct hadb_step *s, enum hadb_result result)
+{
+    if (!s->core->resigning) {
+        answer(s, result);
+    }
+    s->core->resigning = false;
 }
 
 static void drain(struct hadb_step *s, const struct hadb_owner *target)
@@ -36,7 +45,7 @@ void hadb__handoff(struct hadb_step *s, const struct hadb_event *ev)
     struct hadb_core *core = s->core;
     if (core->role != HADB_CORE_OWNER || core->phase != HADB_PH_LEAD || core->gate_closing ||
         core->main_busy || hadb__same_id(&ev->owner.node, &core->self.node)) {
-        done(s, HADB_R_FAILED);
+        answer(s, HADB_R_FAILED);
         return;
     }
     static const struct hadb_owner nobody;
@@ -190,6 +199,7 @@ void hadb__barred_pump(struct hadb_step *s)
     if (must_resign(core) && s->now_ms >= core->resign_at_ms) {
         /* Called off when it does not flush in time: tried again after as long. */
         core->resign_at_ms = s->now_ms + 2 * (uint64_t)core->config.drain_max_ms;
+        core->resigning = true;
         drain(s, &nobody);
     }
 }

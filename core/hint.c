@@ -6,6 +6,8 @@
  * Invariants deadlines count from the moment a request was sent, never from its reply; a record is only
  *            written on top of a tag that was read or returned, so never unconditionally.
  * Happy path READ (tag) -> WRITE every ttl/3 … -> close: WRITE state FREE.
+ *            Two processes under one name: whoever was there first keeps the record; if both have written it,
+ *            the higher incarnation. The other one only reads, until the record falls silent.
  * Failure    lost or unknown: read again, write again. Storage silent for longer than the ttl: stop renewing,
  *            so that a node that can reach its storage takes over.
  */
@@ -56,6 +58,10 @@ enum hadb_hint_do hadb_hint_step(struct hadb_hint *hint, uint64_t now_ms)
         (hint->closing && hint->state == HADB_HINT_FREE)) {
         return HADB_HINT_NOTHING;
     }
+    if (hint->closing && hint->yields) {
+        hint->state = HADB_HINT_FREE; /* the record is not this node's to free */
+        return HADB_HINT_NOTHING;
+    }
     if (!hint->closing && !hadb_hint_heartbeat_ok(hint, now_ms)) {
         hint->next_at_ms = now_ms + hadb_hint_renew_every_ms(&hint->config);
         return HADB_HINT_NOTHING;
@@ -77,11 +83,47 @@ static void again_soon(struct hadb_hint *hint, uint64_t now_ms)
     hint->next_at_ms = now_ms + HADB_MAX(hadb_hint_renew_every_ms(&hint->config) / 8, 1u);
 }
 
+static void no_rival(struct hadb_hint *hint)
+{
+    hint->yields = false;
+    memset(&hint->rival, 0, sizeof hint->rival);
+}
+
+void hadb_hint_found(struct hadb_hint *hint, const struct hadb_hint_found *found, uint64_t now_ms)
+{
+    const struct hadb_id *other = &found->owner.incarnation, *self = &found->self.incarnation;
+    int order = memcmp(other, self, sizeof *self);
+    bool same_node = memcmp(&found->owner.node, &found->self.node, sizeof found->self.node) == 0;
+    if (order == 0 || found->state != HADB_HINT_LIVE) {
+        no_rival(hint);
+        return;
+    }
+    uint64_t wait_ms = (uint64_t)HADB_MIN(found->ttl_ms, 4 * hint->config.ttl_ms) * 2 / 3;
+    bool first = hint->renewed_at_ms == 0;
+    if (memcmp(other, &hint->rival, sizeof *other) != 0) {
+        /* Seen once: alive, or a record that a dead process left? One's own former life is dead. */
+        hint->rival = *other;
+        hint->yields = first && !same_node;
+        hint->rival_until_ms = now_ms + wait_ms;
+    } else if (found->counter != hint->rival_counter) {
+        hint->yields = (first && !same_node) || order > 0;
+        hint->rival_until_ms = now_ms + wait_ms;
+    } else if (now_ms >= hint->rival_until_ms) {
+        no_rival(hint);
+    }
+    hint->rival_counter = found->counter;
+}
+
 void hadb_hint_read_done(struct hadb_hint *hint, enum hadb_result result, uint64_t now_ms)
 {
     HADB_ASSERT(hint->busy && hint->reread);
     hint->busy = false;
-    if (result == HADB_R_OK || result == HADB_R_ABSENT) {
+    if (result == HADB_R_ABSENT) {
+        no_rival(hint);
+    }
+    if (hint->yields) {
+        hint->next_at_ms = now_ms + hadb_hint_renew_every_ms(&hint->config);
+    } else if (result == HADB_R_OK || result == HADB_R_ABSENT) {
         hint->reread = false;
         hint->next_at_ms = now_ms;
     } else {

@@ -41,12 +41,25 @@ struct hadb_hint {
     bool reread;           /* tag unknown: read before the next write */
     bool lost;             /* the last write was lost to another writer */
     bool closing;          /* FREE is to be written, then nothing more */
+    /* another process under this node's name */
+    bool yields;             /* the record is left to it */
+    struct hadb_id rival;    /* its incarnation; zero = none */
+    uint64_t rival_counter;  /* as read last */
+    uint64_t rival_until_ms; /* silent until then: it is gone */
 };
 void hadb_hint_init(struct hadb_hint *hint, const struct hadb_hint_config *config);
 /* What to do now. The host calls it after every event and at hadb_hint_deadline(). */
 enum hadb_hint_do hadb_hint_step(struct hadb_hint *hint, uint64_t now_ms);
 /* OK: record found or absent, the host keeps its tag. UNKNOWN: try again. */
 void hadb_hint_read_done(struct hadb_hint *hint, enum hadb_result result, uint64_t now_ms);
+/* Before hadb_hint_read_done(OK): whose record it is, and how it looks. */
+struct hadb_hint_found {
+    struct hadb_owner self, owner;
+    uint64_t counter;
+    uint32_t ttl_ms;
+    enum hadb_hint_state state;
+};
+void hadb_hint_found(struct hadb_hint *hint, const struct hadb_hint_found *found, uint64_t now_ms);
 /* OK, LOST (somebody uses this node's name, or an own write of unknown outcome landed), UNKNOWN. */
 void hadb_hint_write_done(struct hadb_hint *hint, enum hadb_result result, uint64_t now_ms);
 /* Storage answered (ok) or has been failing while there is something to write. */

@@ -491,6 +491,14 @@ int hadb__lease_file_open(const struct hadb_url *url, const struct hadb_env *env
         file_close(l);
         return hadb_advise(err, r, "choose a folder that this user may write");
     }
+    const char *network = hadb_fs_network(l->fs, l->root);
+    if (network) {
+        hadb_log(env, HADB_LOG_WARN, "lease", NULL,
+                 "lease folder %s lies on %s: its locks may hold for one host only; keep all nodes "
+                 "on one "
+                 "host, or use a lease store that is made for several",
+                 l->root, network);
+    }
     *out = (struct hadb_lease){.ops = &file_ops, .self = l};
     return 0;
 }

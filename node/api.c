@@ -100,6 +100,10 @@ static void readyz(struct hadb_node *node, struct hadb_http_exchange *exchange)
         hadb__api_error(exchange, HADB_EUNAVAIL, &node->probe.why);
         return;
     }
+    if (node->peers.namesake.code) {
+        hadb__api_error(exchange, HADB_EUNAVAIL, &node->peers.namesake);
+        return;
+    }
     for (struct hadb_db *db = node->dbs; db; db = db->next) {
         if (!hadb__db_ready(db)) {
             const char *why = hadb__db_why(db);

@@ -85,6 +85,14 @@ int hadb_folder_open(const struct hadb_env *env, const char *path, struct hadb_f
         return hadb_fail_nomem(err);
     }
     int r = hadb_wrap(err, hadb_fs_mkdir_all(&env->fs, path, err), "data folder %s", path);
+    const char *network = r == 0 ? hadb_fs_network(&env->fs, path) : NULL;
+    if (network) {
+        hadb_log(
+            env, HADB_LOG_WARN, "node", NULL,
+            "data folder %s lies on %s: its lock keeps out processes of this host only, and an "
+            "fsync may not hold; use a disk of this host",
+            path, network);
+    }
     if (r == 0) {
         r = take_lock(&folder, err);
     }

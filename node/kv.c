@@ -122,7 +122,10 @@ int hadb__kv_prepare(struct hadb_db *db, const struct hadb_kv_options *options,
     static const struct hadb_kv_options defaults;
     options = options ? options : &defaults;
     bool write = req->kind == HADB_REQ_WRITE;
-    int r = check_request(&req->request, err);
+    int r = hadb__db_usable(db, err);
+    if (r == 0) {
+        r = check_request(&req->request, err);
+    }
     if (r == 0) {
         r = read_options(db, options, req, err);
     }

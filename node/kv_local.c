@@ -71,6 +71,7 @@ int hadb_kv_open_local(const char *path, const char *engine, const struct hadb_e
         return hadb_fail_nomem(err);
     }
     db->local = local;
+    local->process = hadb_process_id();
     db->ack = HADB_ACK_LOCAL;
     db->state = HADB_DB_STOPPED;
     snprintf(db->engine_name, sizeof db->engine_name, "%s", engine ? engine : "kv");

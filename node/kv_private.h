@@ -13,8 +13,13 @@ void hadb__kv_result(const struct hadb_req *req, struct hadb_kv_result *out);
 /* Posts a request and waits for its answer. Any thread but loop and callbacks. */
 int hadb__req_wait(struct hadb_req *req, struct hadb_error *err);
 
+/* node_api.c: 0, or HADB_ESTATE in a child of the process that opened the handle. Any thread. */
+int hadb__node_usable(const struct hadb_node *node, struct hadb_error *err);
+int hadb__db_usable(const struct hadb_db *db, struct hadb_error *err);
+
 /* kv_local.c */
 struct hadb_local {
+    int64_t process; /* const */
     const struct hadb_env *env;
     struct hadb_mutex mu; /* the one writer */
     struct hadb_box box;

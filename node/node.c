@@ -360,6 +360,7 @@ int hadb_node_open(const struct hadb_node_options *options, struct hadb_node **o
     if (!node) {
         return hadb_fail_nomem(err);
     }
+    node->process = hadb_process_id();
     node->env = hadb_env_or_host(options->env);
     node->ttl_ms = options->ttl_ms ? options->ttl_ms : TTL_DEFAULT_MS;
     node->window = options->window ? options->window : WINDOW_DEFAULT;

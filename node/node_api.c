@@ -6,6 +6,7 @@
  */
 #include "node/kv_private.h"
 
+#include <inttypes.h>
 #include <stdio.h>
 
 const char *hadb_node_address(const struct hadb_node *node)
@@ -16,6 +17,26 @@ const char *hadb_node_address(const struct hadb_node *node)
 const char *hadb_node_name(const struct hadb_node *node)
 {
     return node->name;
+}
+
+static int check_process(int64_t process, struct hadb_error *err)
+{
+    int64_t now = hadb_process_id();
+    return now == process ? 0
+                          : hadb_fail(err, HADB_ESTATE,
+                                      "opened by process %" PRId64 ", used in its child %" PRId64
+                                      ": fork first, then open",
+                                      process, now);
+}
+
+int hadb__node_usable(const struct hadb_node *node, struct hadb_error *err)
+{
+    return check_process(node->process, err);
+}
+
+int hadb__db_usable(const struct hadb_db *db, struct hadb_error *err)
+{
+    return check_process(db->local ? db->local->process : db->node->process, err);
 }
 
 struct question {
@@ -56,7 +77,11 @@ static int ask(struct hadb_node *node, struct hadb_buf *out, hadb_loop_fn fn,
                struct hadb_error *err)
 {
     struct question q = {.node = node, .out = out};
-    int r = hadb_loop_call(node->loop, fn, &q);
+    int r = hadb__node_usable(node, err);
+    if (r < 0) {
+        return r;
+    }
+    r = hadb_loop_call(node->loop, fn, &q);
     r = r < 0 ? r : q.r;
     return r < 0 ? hadb_fail(err, r, "%s", hadb_code_text(r)) : 0;
 }
@@ -91,17 +116,26 @@ static void local_info(const struct hadb_db *db, struct hadb_db_info *out)
 
 void hadb_db_info(const struct hadb_db *db, struct hadb_db_info *out)
 {
+    struct hadb_error err;
+    *out = (struct hadb_db_info){.role = HADB_ROLE_HALTED};
+    if (hadb__db_usable(db, &err) < 0) {
+        snprintf(out->reason, sizeof out->reason, "%s", err.message);
+        return;
+    }
     if (db->local) {
         local_info(db, out);
         return;
     }
     struct question q = {.db = (struct hadb_db *)db, .info = out};
-    *out = (struct hadb_db_info){.role = HADB_ROLE_HALTED};
     hadb_loop_call(db->node->loop, ask_info, &q);
 }
 
 int hadb_db_snapshot(struct hadb_db *db, struct hadb_error *err)
 {
+    int r = hadb__db_usable(db, err);
+    if (r < 0) {
+        return r;
+    }
     if (db->local) {
         return hadb_fail(err, HADB_EUNAVAIL, "a local database has no storage");
     }
@@ -114,8 +148,9 @@ int hadb_db_snapshot(struct hadb_db *db, struct hadb_error *err)
 
 int hadb_db_wait_ready(struct hadb_db *db, uint32_t deadline_ms, struct hadb_error *err)
 {
-    if (db->local) {
-        return 0;
+    int r = hadb__db_usable(db, err);
+    if (r < 0 || db->local) {
+        return r;
     }
     struct hadb_req req = {
         .kind = HADB_REQ_READY, .db = db, .deadline_ms = hadb_now_ms(db->node->env) + deadline_ms};
@@ -178,6 +213,10 @@ static int resolve(struct hadb_node *node, const char *name, struct hadb_id *out
 int hadb_db_handoff(struct hadb_db *db, const char *to, uint32_t deadline_ms,
                     struct hadb_error *err)
 {
+    int usable = hadb__db_usable(db, err);
+    if (usable < 0) {
+        return usable;
+    }
     if (db->local || deadline_ms > HADB_DEADLINE_MS_MAX) {
         return hadb_fail(err, db->local ? HADB_EUNAVAIL : HADB_EINVAL,
                          db->local ? "a local database has one node" : "the deadline is too long");

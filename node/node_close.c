@@ -271,8 +271,8 @@ static bool stop_dbs(struct hadb_node *node, struct hadb_db *only, uint64_t dead
 
 void hadb_node_close(struct hadb_node *node, uint32_t deadline_ms)
 {
-    if (!node) {
-        return;
+    if (!node || hadb__node_usable(node, NULL) < 0) {
+        return; /* a child's copy: threads, locks and files are the parent's */
     }
     HADB_ASSERT(!hadb_callbacks_on(&node->callbacks));
     uint64_t now = hadb_now_ms(node->env);
@@ -306,7 +306,7 @@ void hadb_node_close(struct hadb_node *node, uint32_t deadline_ms)
 
 void hadb_db_close(struct hadb_db *db, uint32_t deadline_ms)
 {
-    if (!db) {
+    if (!db || hadb__db_usable(db, NULL) < 0) {
         return;
     }
     if (db->local) {

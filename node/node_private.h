@@ -38,6 +38,7 @@ struct hadb_countdown {
 
 struct hadb_node {
     /* const after open */
+    int64_t process; /* a child made by fork() has the handles, but neither threads nor locks */
     const struct hadb_env *env;
     char name[HADB_NAME_BYTES_MAX + 1];
     char address[HADB_ADDRESS_BYTES_MAX + 1]; /* "" = no server */

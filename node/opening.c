@@ -213,6 +213,9 @@ int hadb_db_open(struct hadb_node *node, const char *name, const struct hadb_db_
     struct start_db start = {.node = node, .name = name, .options = options, .err = err};
     int r = hadb_db_check(name, options, err);
     if (r == 0) {
+        r = hadb__node_usable(node, err);
+    }
+    if (r == 0) {
         r = call_loop(&start, find_on_loop);
     }
     if (r < 0) {

@@ -107,19 +107,52 @@ static void hint_run(void *arg)
     if (peers->hint_r == 0) {
         peers->hint_tag = tag;
     }
+    /* Once per outage, not at every try. */
     if (peers->hint_r < 0) {
-        hadb_log(node->env, HADB_LOG_WARN, "lease", NULL, "%s", err.message);
+        hadb_log(node->env, peers->hint_failing ? HADB_LOG_DEBUG : HADB_LOG_WARN, "lease", NULL,
+                 "%s: trying again", err.message);
+    } else if (peers->hint_failing) {
+        hadb_log(node->env, HADB_LOG_INFO, "lease", NULL, "the lease store works again");
+    }
+    peers->hint_failing = peers->hint_r < 0;
+}
+
+static void tell_namesake(struct hadb_node *node, const struct hadb_node_record *record,
+                          bool yielded, bool known)
+{
+    struct hadb_peers *peers = &node->peers;
+    bool yields = peers->hint.yields;
+    /* A record that was left behind is none; the rest is said once, when the verdict is in. */
+    if (yields && known && !peers->namesake.code) {
+        hadb_fail(
+            &peers->namesake, HADB_EBUSY,
+            "the node name %s is in use by a live node at %s: names must be unique, start one "
+            "of the two under another name",
+            node->name, record->address);
+        hadb_log(node->env, HADB_LOG_ERROR, "lease", NULL, "%s", peers->namesake.message);
+    } else if (!yields && yielded && peers->namesake.code) {
+        peers->namesake = (struct hadb_error){0};
+        hadb_log(node->env, HADB_LOG_INFO, "lease", NULL, "the node name %s is free again",
+                 node->name);
     }
 }
 
-/* Somebody else's record under this node's name: two nodes share a name. */
+/* Whose record stands under this node's name? */
 static void check_namesake(struct hadb_node *node)
 {
+    struct hadb_peers *peers = &node->peers;
     struct hadb_node_record record = {0};
-    if (hadb_node_record_decode(hadb_buf_slice(&node->peers.hint_record), &record, NULL) == 0 &&
-        !hadb_id_eq(&record.owner.node, &node->self.node)) {
-        hadb_log(node->env, HADB_LOG_WARN, "lease", NULL,
-                 "another node uses or used the name %s: node names must be unique", node->name);
+    bool yielded = peers->hint.yields;
+    if (hadb_node_record_decode(hadb_buf_slice(&peers->hint_record), &record, NULL) == 0) {
+        struct hadb_hint_found found = {.self = node->self,
+                                        .owner = record.owner,
+                                        .counter = record.counter,
+                                        .ttl_ms = record.ttl_ms,
+                                        .state = record.state};
+        bool renewed = hadb_id_eq(&peers->hint.rival, &record.owner.incarnation) &&
+                       peers->hint.rival_counter != record.counter;
+        hadb_hint_found(&peers->hint, &found, hadb__now(node));
+        tell_namesake(node, &record, yielded, renewed);
     }
     hadb_node_record_deinit(&record);
 }
@@ -230,6 +263,10 @@ void hadb__peers_free_hint(struct hadb_node *node, void (*on_free)(void *arg), v
     peers->on_free = on_free;
     peers->on_free_arg = arg;
     hadb_hint_close(&peers->hint, hadb__now(node));
+    if (peers->hint.yields) { /* another node's record: nothing to free */
+        peers->on_free = NULL;
+        on_free(arg);
+    }
     hint_step(node);
 }
 

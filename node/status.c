@@ -58,6 +58,8 @@ int hadb__status_json(struct hadb_node *node, struct hadb_buf *out)
     json_t *root = json_pack("{s:s,s:o}", "node", node->name, "databases", databases);
     if (root && !node->probe.may_lead) {
         json_object_set_new(root, "reason", json_string(node->probe.why.message));
+    } else if (root && node->peers.namesake.code) {
+        json_object_set_new(root, "reason", json_string(node->peers.namesake.message));
     }
     char *text = root && r == 0 ? json_dumps(root, JSON_COMPACT) : NULL;
     json_decref(root);

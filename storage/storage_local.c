@@ -729,6 +729,14 @@ int hadb__storage_local_open(const struct hadb_url *url, const struct hadb_env *
         local_close(l);
         return hadb_wrap(err, r, "storage folder %s", url->path);
     }
+    const char *network = hadb_fs_network(l->fs, l->root);
+    if (network) {
+        hadb_log(
+            env, HADB_LOG_WARN, "storage", NULL,
+            "storage folder %s lies on %s: its locks may hold for one host only; keep all nodes on "
+            "one host, or use a store that is made for several",
+            l->root, network);
+    }
     *out = (struct hadb_storage){.ops = &local_ops, .self = l};
     return 0;
 }

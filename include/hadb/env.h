@@ -56,8 +56,11 @@ struct hadb_fs_ops {
                 void *arg, struct hadb_error *err);
     /* Takes an exclusive lock on an open file until it is closed; HADB_ELOCKED if another has it. */
     int (*lock)(void *self, struct hadb_fs_file *file, struct hadb_error *err);
+    /* abi 2 */
+    /* The network file system that @path lies on ("nfs", static), NULL = none or unknown. Optional. */
+    const char *(*network)(void *self, const char *path);
 };
-#define HADB_FS_ABI 1u
+#define HADB_FS_ABI 2u
 
 struct hadb_fs {
     const struct hadb_fs_ops *ops; /* NULL = the host's file system */

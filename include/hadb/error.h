@@ -49,7 +49,8 @@ HADB_BEGIN_DECLS
     X(EEXPIRED, -19, "request id is older than the horizon or too far ahead", false)               \
     X(ENODB, -20, "no such database", false)                                                       \
     X(ELOCKED, -21, "locked by another process", false)                                            \
-    X(EPROTO, -22, "malformed request or reply", false)
+    X(EPROTO, -22, "malformed request or reply", false)                                            \
+    X(ESTATE, -23, "not possible in this state or process", false)
 
 enum hadb_code {
 /* clang-format off */

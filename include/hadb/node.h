@@ -5,6 +5,10 @@
  *
  * A node owns one data folder, one lease record, one event loop and a handful of threads, however
  * many databases it hosts. Every handle here is opaque and may be used from any thread.
+ *
+ * fork(): a child gets neither threads nor locks. In it every call on a handle of its parent fails with
+ * HADB_ESTATE, and close does nothing. The child holds the data folder's lock with its parent until it calls
+ * exec or ends. The library installs no signal handlers, and its threads block all signals.
  */
 #ifndef HADB_NODE_H
 #define HADB_NODE_H

@@ -124,6 +124,12 @@ static int fault_lock(void *self, struct hadb_fs_file *file, struct hadb_error *
     FORWARD(TEST_FS_LOCK, hadb_fs_lock(&f->inner, file, err));
 }
 
+static const char *fault_network(void *self, const char *path)
+{
+    const struct test_faultfs *f = self;
+    return f->network ? f->network : hadb_fs_network(&f->inner, path);
+}
+
 static const struct hadb_fs_ops fault_ops = {
     .abi = HADB_FS_ABI,
     .open = fault_open,
@@ -141,6 +147,7 @@ static const struct hadb_fs_ops fault_ops = {
     .sync_dir = fault_sync_dir,
     .list = fault_list,
     .lock = fault_lock,
+    .network = fault_network,
 };
 
 struct hadb_fs test_faultfs(struct test_faultfs *faultfs)

@@ -64,6 +64,7 @@ struct test_faultfs {
     bool sticky;          /* and so do all after it, as after a crash */
     bool torn;            /* a failing write first writes the first half of its bytes */
     int sys_errno;        /* 0 = EIO; ENOSPC … */
+    const char *network;  /* what all paths are said to lie on; NULL = ask inner */
     uint64_t count;       /* operations in mask so far */
     uint64_t per_op[TEST_FS_OPS]; /* all operations so far, by kind */
     bool hit;                     /* something has failed because of fail_at */

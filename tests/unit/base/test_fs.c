@@ -587,6 +587,21 @@ static void temp__names_are_recognised(void **state)
     }
 #define HOST(test) {#test, test, on_host, leave, NULL}
 
+/* The numbers are those of statfs(2). */
+static void network__file_systems_are_known_by_their_type(void **state)
+{
+    (void)state;
+    assert_string_equal(hadb_fs_network_type(0x6969), "nfs");
+    assert_string_equal(hadb_fs_network_type((long)0xff534d42u), "cifs");
+    assert_string_equal(hadb_fs_network_type((int)0xfe534d42u), "smb"); /* where f_type is an int */
+    assert_string_equal(hadb_fs_network_type(0x65735546), "fuse");
+    assert_null(hadb_fs_network_type(0xef53));     /* ext4 */
+    assert_null(hadb_fs_network_type(0x794c7630)); /* overlayfs */
+    assert_null(hadb_fs_network_type(0x01021994)); /* tmpfs */
+    assert_null(hadb_fs_network(NULL, "/proc/no/such/folder"));
+    assert_null(hadb_fs_network(NULL, ""));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -618,6 +633,7 @@ int main(void)
         HOST(host__open_without_memory_is_enomem_and_leaks_nothing),
         HOST(host__read_and_remove_survive_every_failing_allocation),
         HOST(host__threads_that_replace_one_file_never_tear_it),
+        cmocka_unit_test(network__file_systems_are_known_by_their_type),
         cmocka_unit_test(path__join_adds_one_slash_and_has_a_limit),
         cmocka_unit_test(temp__names_are_recognised),
     };

@@ -45,6 +45,7 @@ static void probe__that_fails_makes_the_owner_resign_without_losing_a_write(void
     answer_framed(&rig, frame, 51, 91);
     answer_created(&rig, must(&rig, HADB_ACT_CREATE)->op, HADB_R_OK);
     assert_int_equal(rig.core.role, HADB_CORE_FOLLOWER);
+    NONE(&rig, HADB_ACT_HANDOFF_DONE); /* nobody had asked for it */
 }
 
 /* From the moment of its resignation on, whatever it hears. */

@@ -107,8 +107,7 @@ static void act_durable(const struct hadb_action *act)
             fail_msg("transaction %u is not that of the history", (unsigned)t);
         }
     }
-    if (!act->flag &&
-        (fair || rnd(2))) { /* else the engine's mark follows some time later, or never */
+    if (!act->flag && (fair || rnd(2))) { /* else the engine's mark follows later, or never */
         h.mark = act->pos;
         h.mark_owner = h.owner;
     }
@@ -485,15 +484,15 @@ static void stream_event(void)
 
 static void rare_event(void)
 {
-    struct hadb_owner to = {.node = rival().node};
+    struct hadb_owner to = {.node = rnd(3) ? rival().node : (struct hadb_id){{0}}};
     switch (rnd(8)) {
     case 0:
         h.handoffs++;
-        to = rnd(3) ? to : (struct hadb_owner){0};
         step((struct hadb_event){.type = HADB_EV_HANDOFF, .owner = to});
         break;
     case 1:
-        step((struct hadb_event){.type = HADB_EV_SNAPSHOT});
+        step((struct hadb_event){.type = rnd(2) ? HADB_EV_SNAPSHOT : HADB_EV_PROBE,
+                                 .result = rnd(8) ? HADB_R_OK : HADB_R_FAILED});
         break;
     case 2:
         h.injected = h.injected || rnd(500) == 0;
@@ -658,6 +657,7 @@ static void friendly_times(void)
         step(
             (struct hadb_event){.type = HADB_EV_STREAM, .result = HADB_R_FAILED, .owner = h.owner});
     }
+    step((struct hadb_event){.type = HADB_EV_PROBE});
     if (!same_owner(&w.owner, &h.core.self)) {
         step((struct hadb_event){.type = HADB_EV_POKE}); /* from whoever replaced it */
     }

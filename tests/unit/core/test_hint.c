@@ -76,6 +76,102 @@ static void hint__of_unknown_outcome_is_read_again_before_the_next_write(void **
     assert_int_equal(hadb_hint_step(&hint, 1100), HADB_HINT_WRITE);
 }
 
+/* ---- two processes under one name ---- */
+
+static struct hadb_hint_found found_of(int self_life, int node, int life, uint64_t counter)
+{
+    struct hadb_hint_found found = {.counter = counter, .ttl_ms = TTL_MS, .state = HADB_HINT_LIVE};
+    found.self.node.b[0] = 1;
+    found.self.incarnation.b[0] = (uint8_t)self_life;
+    found.owner.node.b[0] = (uint8_t)node;
+    found.owner.incarnation.b[0] = (uint8_t)life;
+    return found;
+}
+
+static void read_found(struct hadb_hint *hint, struct hadb_hint_found found, uint64_t now_ms)
+{
+    assert_int_equal(hadb_hint_step(hint, now_ms), HADB_HINT_READ);
+    hadb_hint_found(hint, &found, now_ms);
+    hadb_hint_read_done(hint, HADB_R_OK, now_ms);
+}
+
+static void namesake__that_was_first_and_lives_keeps_the_record(void **state)
+{
+    (void)state;
+    struct hadb_hint hint;
+    struct hadb_hint_config config = config_of(TTL_MS);
+    hadb_hint_init(&hint, &config);
+    for (uint64_t i = 0; i < 20; i++) { /* it is renewed each time this node looks */
+        uint64_t now_ms = i == 0 ? 1000 : hadb_hint_deadline(&hint);
+        read_found(&hint, found_of(9, 2, 3, 10 + i), now_ms);
+        assert_true(hint.yields);
+        assert_int_equal(hadb_hint_deadline(&hint),
+                         now_ms + 300); /* no more often than a renewal */
+    }
+    uint64_t stopped_ms = hadb_hint_deadline(&hint);
+    while (hint.yields) {
+        read_found(&hint, found_of(9, 2, 3, 29), hadb_hint_deadline(&hint));
+        assert_true(hadb_hint_deadline(&hint) < stopped_ms + 2 * TTL_MS);
+    }
+    assert_int_equal(hadb_hint_step(&hint, hadb_hint_deadline(&hint)), HADB_HINT_WRITE);
+}
+
+static void namesake__that_left_its_record_costs_no_more_than_the_ttl(void **state)
+{
+    (void)state;
+    struct hadb_hint hint;
+    struct hadb_hint_config config = config_of(TTL_MS);
+    hadb_hint_init(&hint, &config);
+    read_found(&hint, found_of(1, 2, 3, 10), 1000);
+    assert_true(hint.yields);
+    while (hint.yields) {
+        read_found(&hint, found_of(1, 2, 3, 10), hadb_hint_deadline(&hint));
+    }
+    assert_true(hadb_hint_deadline(&hint) <= 1000 + TTL_MS);
+    assert_int_equal(hadb_hint_step(&hint, hadb_hint_deadline(&hint)), HADB_HINT_WRITE);
+}
+
+static void record__of_the_own_former_life_or_free_is_taken_over_at_once(void **state)
+{
+    (void)state;
+    struct hadb_hint hint;
+    struct hadb_hint_config config = config_of(TTL_MS);
+    hadb_hint_init(&hint, &config);
+    read_found(&hint, found_of(1, 1, 3, 10), 1000);
+    assert_int_equal(hadb_hint_step(&hint, 1000), HADB_HINT_WRITE);
+    hadb_hint_init(&hint, &config);
+    struct hadb_hint_found left = found_of(1, 2, 3, 10);
+    left.state = HADB_HINT_FREE;
+    read_found(&hint, left, 1000);
+    assert_int_equal(hadb_hint_step(&hint, 1000), HADB_HINT_WRITE);
+}
+
+/* A copied data folder: both have renewed, the record changes hands, one of them lets go. */
+static void namesakes__that_both_wrote_are_told_apart_by_their_incarnations(void **state)
+{
+    (void)state;
+    for (int rival = 2; rival <= 6; rival += 4) { /* this one is 4 */
+        struct hadb_hint hint;
+        struct hadb_hint_config config = config_of(TTL_MS);
+        hadb_hint_init(&hint, &config);
+        hadb_hint_step(&hint, 1000);
+        hadb_hint_read_done(&hint, HADB_R_ABSENT, 1000);
+        hadb_hint_step(&hint, 1000);
+        hadb_hint_write_done(&hint, HADB_R_OK, 1000);
+        uint64_t now_ms = 1300;
+        for (uint64_t i = 0; i < 3 && !hint.yields; i++) {
+            assert_int_equal(hadb_hint_step(&hint, now_ms), HADB_HINT_WRITE);
+            hadb_hint_write_done(&hint, HADB_R_LOST, now_ms);
+            now_ms = HADB_MAX(now_ms, hadb_hint_deadline(&hint));
+            read_found(&hint, found_of(4, 1, rival, 10 + i), now_ms);
+        }
+        assert_int_equal(hint.yields, rival > 4);
+        hadb_hint_close(&hint, now_ms);
+        assert_int_equal(hadb_hint_step(&hint, now_ms),
+                         hint.yields ? HADB_HINT_NOTHING : HADB_HINT_WRITE);
+    }
+}
+
 static void hint__stops_when_storage_is_silent_for_longer_than_the_ttl(void **state)
 {
     (void)state;
@@ -404,6 +500,10 @@ int main(void)
         cmocka_unit_test(hint__reads_its_tag_then_renews_every_third_of_the_ttl),
         cmocka_unit_test(local_deadline__counts_from_sending),
         cmocka_unit_test(hint__of_unknown_outcome_is_read_again_before_the_next_write),
+        cmocka_unit_test(namesake__that_was_first_and_lives_keeps_the_record),
+        cmocka_unit_test(namesake__that_left_its_record_costs_no_more_than_the_ttl),
+        cmocka_unit_test(record__of_the_own_former_life_or_free_is_taken_over_at_once),
+        cmocka_unit_test(namesakes__that_both_wrote_are_told_apart_by_their_incarnations),
         cmocka_unit_test(hint__stops_when_storage_is_silent_for_longer_than_the_ttl),
         cmocka_unit_test(hint__close_writes_free_once),
         cmocka_unit_test(hint__closed_during_a_renewal_writes_free_at_once),
