@@ -63,6 +63,7 @@ struct cli_client {
     const char *bookmark;                         /* --bookmark */
     const char *ack;                              /* --ack */
     const char *request_id;                       /* --request-id */
+    uint64_t max_lag_ms;                          /* --max-lag-ms; 0 = none */
     uint64_t deadline_ms;                         /* --deadline-ms; 0 = default */
     bool json;                                    /* --json */
     char nodes[CLI_NODES_MAX][CLI_ADDRESS_BYTES]; /* from node */
@@ -77,6 +78,7 @@ enum {
     CLI_OPT_TOKEN_FILE,
     CLI_OPT_DB,
     CLI_OPT_READ,
+    CLI_OPT_MAX_LAG,
     CLI_OPT_BOOKMARK,
     CLI_OPT_ACK,
     CLI_OPT_REQUEST_ID,
@@ -96,6 +98,7 @@ enum {
 #define CLI_REQUEST_ID_OPTION {"request-id", required_argument, NULL, CLI_OPT_REQUEST_ID}
 #define CLI_READ_OPTIONS \
     {"read", required_argument, NULL, CLI_OPT_READ}, \
+    {"max-lag-ms", required_argument, NULL, CLI_OPT_MAX_LAG}, \
     {"bookmark", required_argument, NULL, CLI_OPT_BOOKMARK}
 /* clang-format on */
 #define CLI_CLIENT_HELP                                                                       \
@@ -105,7 +108,8 @@ enum {
     "  --deadline-ms N     give up after this long (default 10000)\n"                         \
     "  --json              one JSON object on stdout; errors, too, but on stderr\n"
 #define CLI_READ_HELP                                                 \
-    "  --read LEVEL        any, bookmark or linearizable (default)\n" \
+    "  --read LEVEL        any, bookmark, bounded or linearizable (default)\n" \
+    "  --max-lag-ms N      bounded: the answer holds all that was acknowledged N ms before\n" \
     "  --bookmark B        wait for a state that covers B\n"
 
 /* The next option as getopt_long gives it; '?' once a message has said what is wrong with it. */

@@ -101,6 +101,10 @@ static struct curl_slist *headers_of(const struct cli_client *client)
     }
     list = add_header(list, "Content-Type", "application/octet-stream");
     list = add_header(list, "Hadb-Read", client->read);
+    if (client->max_lag_ms != 0) {
+        snprintf(text, sizeof text, "%llu", (unsigned long long)client->max_lag_ms);
+        list = add_header(list, "Hadb-Max-Lag-Ms", text);
+    }
     list = add_header(list, "Hadb-Bookmark", client->bookmark);
     list = add_header(list, "Hadb-Ack", client->ack);
     list = add_header(list, "Hadb-Request-Id", client->request_id);

@@ -69,8 +69,8 @@ static int take_read(struct cli_client *client, const struct cli_command *comman
                      const char *value)
 {
     if (strcmp(value, "any") != 0 && strcmp(value, "bookmark") != 0 &&
-        strcmp(value, "linearizable") != 0) {
-        return cli_usage(command, "--read '%s': use any, bookmark or linearizable", value);
+        strcmp(value, "bounded") != 0 && strcmp(value, "linearizable") != 0) {
+        return cli_usage(command, "--read '%s': use any, bookmark, bounded or linearizable", value);
     }
     client->read = value;
     return 0;
@@ -107,6 +107,8 @@ int cli_client_option(struct cli_client *client, const struct cli_command *comma
         return 0;
     case CLI_OPT_READ:
         return take_read(client, command, value);
+    case CLI_OPT_MAX_LAG:
+        return cli_number(command, "max-lag-ms", value, 1, HADB_LAG_MS_MAX, &client->max_lag_ms);
     case CLI_OPT_ACK:
         return take_ack(client, command, value);
     case CLI_OPT_DEADLINE:

@@ -279,12 +279,6 @@ static void created(struct hadb_step *s, const struct hadb_event *ev)
     }
 }
 
-static void read_begins(struct hadb_step *s, const struct hadb_event *ev)
-{
-    (void)ev;
-    hadb__read(s);
-}
-
 static void poke(struct hadb_step *s, const struct hadb_event *ev)
 {
     (void)ev;
@@ -361,7 +355,7 @@ static void dispatch(struct hadb_step *s, const struct hadb_event *ev)
         [HADB_EV_RESTORED] = hadb__follow_restored,
         [HADB_EV_GATED] = gated,
         [HADB_EV_COMMITTED] = hadb__committed,
-        [HADB_EV_READ] = read_begins,
+        [HADB_EV_READ] = hadb__read,
         [HADB_EV_OWNER] = hadb__liveness,
         [HADB_EV_POKE] = poke,
         [HADB_EV_STREAM] = hadb__stream_state,

@@ -42,6 +42,7 @@ struct hadb_core_config {
     uint32_t
         tip_polls_max; /* at the tip, compare with the boundary again after so many polls; 0 = at each */
     uint32_t grace_ms;    /* between publishing a boundary and deleting below it */
+    uint32_t rho_percent; /* clock rate error that bounded reads allow for */
     uint32_t lag_wait_ms; /* … and so much longer for each durable slot that this node lacks, */
     uint32_t lag_wait_max_ms; /* … up to this: the most advanced follower goes first */
     bool fast_suspicion;      /* act on LIVE_GONE (off: only after the TTL) */
@@ -160,7 +161,7 @@ struct hadb_core {
     uint64_t retry_at_ms; /* storage did not answer: no GET before */
     uint64_t seal_at_ms;  /* when to seal; 0 = owner is believed alive */
     uint64_t heard_slot;  /* highest durable slot that any owner's stream told of */
-    uint64_t seal_lag_ms; /* part of seal_at_ms that ends as soon as that slot is reached */
+    uint32_t seal_lag_ms; /* part of seal_at_ms that ends as soon as that slot is reached */
     uint8_t seal_turn;    /* enum hadb_turn */
     bool start_reseal;    /* just started: may seal the term of its own predecessor at once */
     bool tip_checked;     /* the boundary was compared at this position */
@@ -206,6 +207,10 @@ struct hadb_core {
         read_sent; /* round whose proof is outstanding on MAIN (follower) or READ (owner); 0 = none */
     uint64_t read_slot;  /* owner: slot that was asked for */
     uint64_t read_at_ms; /* owner: ask, or ask again */
+
+    /* bounded reads: the state here covers all that was durable at fresh_at_ms; 0 = not known */
+    uint64_t fresh_at_ms;
+    uint64_t get_sent_ms; /* the GET of op MAIN (follower) or READ (owner) */
 
     /* snapshot */
     uint8_t snap_phase; /* core/snapshot.c */

@@ -134,9 +134,10 @@ void hadb__give_up(struct hadb_step *s, bool flag);
 uint64_t hadb__owner_deadline(const struct hadb_core *core);
 
 /* read.c: rounds of linearizable reads */
-void hadb__read(struct hadb_step *s);
-void hadb__read_look(struct hadb_step *s); /* an owner proves its term to itself */
-void hadb__read_own(struct hadb_step *s);  /* a follower's reads now wait for an owner's proof */
+void hadb__read(struct hadb_step *s, const struct hadb_event *ev);
+void hadb__fresh(struct hadb_step *s, uint64_t sent_ms); /* proven by a request sent then */
+void hadb__read_look(struct hadb_step *s);               /* an owner proves its term to itself */
+void hadb__read_own(struct hadb_step *s); /* a follower's reads now wait for an owner's proof */
 void hadb__read_pump(struct hadb_step *s);
 void hadb__read_tick(struct hadb_step *s);
 void hadb__read_entry(struct hadb_step *s, const struct hadb_event *ev);

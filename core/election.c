@@ -40,7 +40,8 @@ void hadb__arm_seal_by_lag(struct hadb_step *s, uint32_t wait_max_ms)
         return;
     }
     uint64_t lag = HADB_MIN(core->heard_slot - core->view.slot, core->config.lag_wait_max_ms);
-    core->seal_lag_ms = HADB_MIN(lag * core->config.lag_wait_ms, core->config.lag_wait_max_ms);
+    core->seal_lag_ms =
+        (uint32_t)HADB_MIN(lag * core->config.lag_wait_ms, core->config.lag_wait_max_ms);
     core->seal_at_ms += core->seal_lag_ms;
 }
 

@@ -22,6 +22,7 @@ static void ask_get(struct hadb_step *s)
         return;
     }
     core->poke = false;
+    core->get_sent_ms = s->now_ms;
     if (core->read_waiting) { /* this request is sent after those reads began (4.9) */
         core->read_sent = core->read_open++;
         core->read_waiting = false;
@@ -371,6 +372,7 @@ static void doubt_confirmed(struct hadb_step *s)
     }
     core->tip_checked = true;
     core->tip_polls = 0;
+    hadb__fresh(s, core->get_sent_ms);
     if (core->read_sent != 0) {
         hadb__read_proven(s, core->read_sent);
         core->read_sent = 0;

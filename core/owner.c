@@ -289,6 +289,9 @@ static void advance(struct hadb_step *s)
             core->view = (struct hadb_pos){core->view.term, w->slot, w->last_txid, w->hash};
             round = HADB_MAX(round, w->round);
             moved = true;
+            if (w->attempts == 0 && core->config.jitter) { /* else at_ms is that of a repetition */
+                hadb__fresh(s, w->at_ms);
+            }
         }
         slot_free(s, w);
     }

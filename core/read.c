@@ -131,12 +131,35 @@ static bool join_too_late(struct hadb_step *s)
     return false;
 }
 
-void hadb__read(struct hadb_step *s)
+/*
+ * Bounded reads (4.9): only a proof that was asked for here tells how fresh the state is. What the owner says on
+ * its stream does not: it may have been replaced, or its words may have been long on their way.
+ */
+void hadb__fresh(struct hadb_step *s, uint64_t sent_ms)
+{
+    bool from_sending = hadb__rule(s->core, HADB_RULE_FRESH_FROM_SENDING);
+    s->core->fresh_at_ms = HADB_MAX(s->core->fresh_at_ms, from_sending ? sent_ms : s->now_ms);
+}
+
+static bool fresh_enough(const struct hadb_core *core, uint64_t now_ms, uint64_t max_lag_ms)
+{
+    if (max_lag_ms == 0 || core->fresh_at_ms == 0) {
+        return false;
+    }
+    uint64_t age_ms = now_ms - core->fresh_at_ms;
+    return age_ms + age_ms * core->config.rho_percent / 100 <= max_lag_ms;
+}
+
+void hadb__read(struct hadb_step *s, const struct hadb_event *ev)
 {
     struct hadb_core *core = s->core;
     bool leads = hadb_core_leads(core);
     if (core->role == HADB_CORE_FENCED || (!leads && hadb__has_tail(core))) {
         join(s, 0); /* what is here could still be rewound */
+        return;
+    }
+    if (fresh_enough(core, s->now_ms, ev->max_lag_ms)) {
+        join(s, HADB_ROUND_NOW);
         return;
     }
     if (leads) {
@@ -163,6 +186,7 @@ static void ask(struct hadb_step *s)
     core->read_phase = READ_GET;
     core->read_at_ms = 0;
     core->read_slot = core->view.slot + 1;
+    core->get_sent_ms = s->now_ms;
     struct hadb_action *action = hadb__act(s, HADB_ACT_GET);
     action->op = HADB_OP_READ;
     action->term = core->view.term;
@@ -204,6 +228,7 @@ static void proven(struct hadb_step *s)
     core->read_phase = READ_IDLE;
     core->read_attempts = 0;
     core->read_sent = 0;
+    hadb__fresh(s, core->get_sent_ms);
     hadb__read_proven(s, round);
 }
 

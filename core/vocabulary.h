@@ -8,7 +8,9 @@
 
 #include "hadb/types.h"
 
-#define HADB_WINDOW_MAX 8u   /* slots in flight, at most */
+#define HADB_WINDOW_MAX 8u /* slots in flight, at most */
+#define HADB_ROUND_NOW \
+    UINT64_MAX               /* READ_JOIN: the state here is fresh enough, no proof is needed */
 #define HADB_ACTIONS_MAX 48u /* actions of one step, at most */
 
 /* ---- safety rules: a const mask given at init; node/ asserts that all are on; checkers may clear one ---- */
@@ -40,7 +42,8 @@
     X(READ_OWNER_BOUNDARY, 21, "an owner would take its own collected slot for absent (4.9)")  \
     X(READ_SLOT_AFTER, 22, "a slot first sent before the read began would prove it (4.9)")     \
     X(GAP_CHECK, 23, "a hole would pass as the end of the log and be sealed over (4.4.1)")     \
-    X(OWN_OBJECT, 24, "a node would lead on what a rolled-back store has forgotten (4.8)")
+    X(OWN_OBJECT, 24, "a node would lead on what a rolled-back store has forgotten (4.8)")     \
+    X(FRESH_FROM_SENDING, 25, "a bounded read would count the age of a proof from its answer (4.9)")
 
 enum hadb_rule {
 #define HADB_X(name, bit, text) HADB_RULE_##name = 1u << (bit),
@@ -197,6 +200,7 @@ struct hadb_event {
     struct hadb_entry_info entry;
     struct hadb_manifest_info manifest;
     struct hadb_pos pos;
+    uint64_t max_lag_ms; /* READ: a bounded one, that may run on a state so old; 0 = linearizable */
     hadb_txid last_txid; /* START: last local transaction (tail above pos.txid); READY: unused */
     uint64_t last_term;  /* START: term of the tail */
 };

@@ -134,8 +134,9 @@ int hadb__api_conditions(struct hadb_slice query, struct hadb_kv_options *option
 
 /* ---- headers ---- */
 
-#define HEADERS_OF_USERS \
-    "Hadb-Request-Id", "Hadb-Ack", "Hadb-Read", "Hadb-Bookmark", "Hadb-Deadline-Ms"
+#define HEADERS_OF_USERS                                                            \
+    "Hadb-Request-Id", "Hadb-Ack", "Hadb-Read", "Hadb-Max-Lag-Ms", "Hadb-Bookmark", \
+        "Hadb-Deadline-Ms"
 
 /* Between nodes there are four more. */
 static const char *const user_headers[] = {HEADERS_OF_USERS, NULL};
@@ -185,6 +186,7 @@ static int read_level(const char *text, enum hadb_read_level *out, struct hadb_e
         enum hadb_read_level level;
     } levels[] = {{"any", HADB_READ_ANY},
                   {"bookmark", HADB_READ_BOOKMARK},
+                  {"bounded", HADB_READ_BOUNDED},
                   {"linearizable", HADB_READ_LINEARIZABLE}};
     for (size_t i = 0; i < HADB_LEN(levels); i++) {
         if (strcmp(text, levels[i].name) == 0) {
@@ -192,7 +194,7 @@ static int read_level(const char *text, enum hadb_read_level *out, struct hadb_e
             return 0;
         }
     }
-    return hadb_fail(err, HADB_EINVAL, "header Hadb-Read: any, bookmark or linearizable");
+    return hadb_fail(err, HADB_EINVAL, "header Hadb-Read: any, bookmark, bounded or linearizable");
 }
 
 int hadb__api_options(const struct hadb_http_exchange *exchange, struct hadb_kv_options *options,
@@ -216,6 +218,12 @@ int hadb__api_options(const struct hadb_http_exchange *exchange, struct hadb_kv_
         return hadb_fail(err, HADB_EINVAL, "header Hadb-Bookmark: a bookmark as an answer gave it");
     }
     options->deadline_ms = (uint32_t)ms;
+    const char *lag = hadb_http_request_header(exchange, "Hadb-Max-Lag-Ms");
+    if (lag && !hadb_parse_u64(lag, 1, HADB_LAG_MS_MAX, &ms)) {
+        return hadb_fail(err, HADB_EINVAL, "header Hadb-Max-Lag-Ms: a whole number from 1 to %u",
+                         HADB_LAG_MS_MAX);
+    }
+    options->max_lag_ms = lag ? (uint32_t)ms : 0;
     int r = ack ? hadb_ack_parse(ack, &options->ack, err) : 0;
     return r < 0 || !read ? r : read_level(read, &options->read, err);
 }

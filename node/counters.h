@@ -16,6 +16,7 @@
     X(forwards_served, "mutations that came from other nodes")                         \
     X(reads_any, "reads at level any")                                                 \
     X(reads_bookmark, "reads at level bookmark")                                       \
+    X(reads_bounded, "reads that name an age")                                         \
     X(reads_linearizable, "linearizable reads")                                        \
     X(log_creates, "first attempts to create a log entry")                             \
     X(log_resends, "later attempts with the same bytes")                               \

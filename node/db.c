@@ -54,6 +54,7 @@ static void core_config(const struct hadb_db *db, const struct hadb_db_options *
         .fast_suspicion = replicated_acks && !options->no_fast_suspicion,
         .clone_guard = options->clone_guard,
         .seal_turns = true,
+        .rho_percent = node->peers.hint.config.rho_percent,
         .never_lead = node->never_lead || options->never_lead,
         .jitter = true,
     };

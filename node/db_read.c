@@ -158,6 +158,10 @@ void hadb__read_joined(struct hadb_db *db, struct hadb_req *req, uint64_t round)
         later(req);
         return;
     }
+    if (round == HADB_ROUND_NOW) {
+        submit(req);
+        return;
+    }
     req->round = round;
     hadb__reqs_add(&db->rounds, req);
 }
@@ -199,6 +203,14 @@ void hadb__reads_failed(struct hadb_db *db)
     }
 }
 
+static void begin(struct hadb_req *req)
+{
+    struct hadb_event ev = {.type = HADB_EV_READ, .max_lag_ms = req->max_lag_ms};
+    if (!hadb__db_event(req->db, &ev, req)) {
+        hadb__req_fail(req, HADB_EUNAVAIL, "out of memory");
+    }
+}
+
 void hadb__read_route(struct hadb_req *req)
 {
     struct hadb_db *db = req->db;
@@ -216,12 +228,14 @@ void hadb__read_route(struct hadb_req *req)
         hadb__reqs_add(&db->covers, req);
         check_cover(req);
         break;
+    case HADB_READ_BOUNDED:
+        HADB_COUNT(&db->node->counters, reads_bounded);
+        begin(req);
+        break;
     case HADB_READ_DEFAULT:
     case HADB_READ_LINEARIZABLE:
         HADB_COUNT(&db->node->counters, reads_linearizable);
-        if (!hadb__db_event(db, &(struct hadb_event){.type = HADB_EV_READ}, req)) {
-            hadb__req_fail(req, HADB_EUNAVAIL, "out of memory");
-        }
+        begin(req);
         break;
     }
 }

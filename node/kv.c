@@ -88,8 +88,15 @@ static int read_options(const struct hadb_db *db, const struct hadb_kv_options *
 {
     req->ack = options->ack ? options->ack : db->ack;
     req->read = options->read;
-    if (options->ack > HADB_ACK_BOTH || options->read > HADB_READ_LINEARIZABLE) {
+    if (options->ack > HADB_ACK_BOTH || options->read > HADB_READ_BOUNDED) {
         return hadb_fail(err, HADB_EINVAL, "unknown acknowledgement mode or read level");
+    }
+    req->max_lag_ms = options->max_lag_ms;
+    if ((options->read == HADB_READ_BOUNDED) != (options->max_lag_ms > 0) ||
+        options->max_lag_ms > HADB_LAG_MS_MAX) {
+        return hadb_fail(err, HADB_EINVAL,
+                         "a read at level bounded, and no other, names a lag of 1 to %u ms",
+                         HADB_LAG_MS_MAX);
     }
     if (options->bookmark && options->bookmark[0]) {
         struct hadb_id uuid;
@@ -103,10 +110,10 @@ static int read_options(const struct hadb_db *db, const struct hadb_kv_options *
         if (!hadb_id_eq(&uuid, &db->uuid)) {
             return hadb_fail(err, HADB_EFORKED, "the bookmark is of another database");
         }
-        if (req->read == HADB_READ_ANY) {
+        if (req->read == HADB_READ_ANY || req->read == HADB_READ_BOUNDED) {
             return hadb_fail(err, HADB_EINVAL,
-                             "a bookmark and a read at level any contradict each other: leave one "
-                             "of them out");
+                             "a bookmark and a read at level any or bounded contradict each other: "
+                             "leave one of them out");
         }
         req->read = req->read == HADB_READ_DEFAULT ? HADB_READ_BOOKMARK : req->read;
     } else if (req->read == HADB_READ_BOOKMARK) {

@@ -40,6 +40,7 @@ struct hadb_req {
     enum hadb_ack_mode ack;      /* not DEFAULT any more */
     enum hadb_read_level read;
     struct hadb_version bookmark; /* BOOKMARK */
+    uint32_t max_lag_ms;          /* BOUNDED; else 0 */
     uint64_t deadline_ms;         /* absolute */
     bool forwarded;               /* came from another node: not forwarded again */
     uint64_t forwarded_term;      /* … which believes that this node leads that term */

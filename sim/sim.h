@@ -92,7 +92,14 @@ struct sim_map {
 };
 
 /* ---- clients ---- */
-enum sim_req_kind { SIM_WRITE, SIM_SWAP, SIM_READ_LINEAR, SIM_READ_BOOKMARK, SIM_READ_ANY };
+enum sim_req_kind {
+    SIM_WRITE,
+    SIM_SWAP,
+    SIM_READ_LINEAR,
+    SIM_READ_BOOKMARK,
+    SIM_READ_ANY,
+    SIM_READ_BOUNDED
+};
 enum sim_outcome {
     SIM_PENDING,
     SIM_OK,
@@ -110,8 +117,9 @@ struct sim_req {
     uint32_t attempts;
     uint64_t value, expect;
     uint64_t call, ret;
-    uint64_t txid;     /* of the answer; a read: of the state that it saw */
-    uint64_t bookmark; /* bookmark reads: what they ask for */
+    uint64_t txid;       /* of the answer; a read: of the state that it saw */
+    uint64_t bookmark;   /* bookmark reads: what they ask for */
+    uint32_t max_lag_ms; /* bounded reads */
 };
 struct sim_client {
     uint8_t node; /* asked last */
@@ -129,7 +137,8 @@ struct sim_handle {
 enum sim_handle_kind { SIM_H_ENTRY = 1, SIM_H_VIEW, SIM_H_SNAPSHOT };
 
 enum sim_wait_kind { SIM_W_NONE, SIM_W_DURABLE, SIM_W_ROUND, SIM_W_APPLIED };
-struct sim_wait { /* a request that waits at a node */
+struct sim_wait {
+    uint64_t at; /* bounded read: when it came to this node */ /* a request that waits at a node */
     uint8_t kind, outcome;
     uint32_t req, attempt, via; /* via: node that forwarded it, or SIM_NOBODY */
     uint64_t txid, round, value;
@@ -231,6 +240,7 @@ struct sim_draw {
     uint64_t ttl_ms, store_us, net_us, disk_us, think_us, nemesis_us, safety_us;
     uint32_t keys;                     /* for DURABLE writes */
     uint32_t nodes, clients, replicas; /* replicas: of nodes, how many never lead */
+    uint32_t lag_ms;                   /* shortest bound of a bounded read; 0 = there are none */
     struct hadb_core_config core;
     struct hadb_hint_config hint;
 };
@@ -276,6 +286,7 @@ struct sim {
     /* oracles */
     struct sim_map truth; /* position (term, slot) -> entry, once durable or applied anywhere */
     uint32_t *truth_tx;   /* transaction -> request */
+    uint64_t *truth_at;   /* transaction -> when it was seen durable first */
     uint32_t truth_len;
     struct sim_map owners; /* term -> node and life that opened its gate */
 

@@ -83,6 +83,11 @@ void sim_client_next(struct sim *s, uint8_t c)
     if (req->kind == SIM_SWAP) {
         req->expect = guess(s, req->key);
     }
+    if (req->kind == SIM_READ_ANY &&
+        s->draw.lag_ms != 0) { /* … of the shortest bound to 30 times that */
+        req->kind = SIM_READ_BOUNDED;
+        req->max_lag_ms = s->draw.lag_ms * (1 + r % 30);
+    }
     req->bookmark = req->kind == SIM_READ_BOOKMARK ? client->bookmark : 0;
     if (sim_chance(s, 300)) {
         client->node = (uint8_t)sim_below(s, s->draw.nodes);
@@ -92,6 +97,7 @@ void sim_client_next(struct sim *s, uint8_t c)
             : req->kind == SIM_SWAP          ? "swap"
             : req->kind == SIM_READ_LINEAR   ? "linearizable read"
             : req->kind == SIM_READ_BOOKMARK ? "bookmark read"
+            : req->kind == SIM_READ_BOUNDED  ? "bounded read"
                                              : "read",
             req->key, client->node);
     attempt(s, r, 0);

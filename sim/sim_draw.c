@@ -87,6 +87,8 @@ void sim_draw(struct sim *s)
         .clone_guard = s->seed % 8 == 3, /* draws nothing: the seeds keep their meaning */
         .jitter = true,
     };
+    d->lag_ms = (s->seed % 8 | 2) == 3 ? ttl / 20 : 0; /* draws nothing either */
+    d->core.rho_percent = 2;
     d->hint = (struct hadb_hint_config){.ttl_ms = ttl};
     bool sound = hadb_hint_config_fix(&d->hint);
     HADB_ASSERT(sound);

@@ -60,7 +60,7 @@ extern const char *const sim_fault_texts[SIM_F_BITS];
     X(hand_off_called_off) X(resigned) X(named_successor_leads) X(stream_applied) X(stream_gap)   \
     X(snapshot_published) X(manifest_lost) X(manifest_unknown_was_ours) X(slots_deleted)          \
     X(deleted_slot_came_back) X(read_by_owner) X(read_by_follower) X(read_unavailable)            \
-    X(bookmark_read) X(retry_answered_from_table) X(retry_answered_by_another_leader)             \
+    X(bookmark_read) X(bounded_read_at_once) X(retry_answered_from_table) X(retry_answered_by_another_leader)             \
     X(write_refused_by_fence) X(condition_not_met) X(verdict_gone) X(verdict_silent)              \
     X(verdict_free) X(candidate_lost_race) X(slots_out_of_order) X(restart_with_empty_disk)       \
     X(restart_undid_commits) X(engine_failed) X(gave_up) X(stopped_orderly) X(local_write_lost)   \

@@ -33,6 +33,7 @@ static void check_transactions(struct sim *s, uint8_t n, uint64_t upto)
     }
     for (uint64_t i = 0; i < len && !s->over; i++) {
         if (i >= s->truth_len) {
+            s->truth_at[s->truth_len] = s->now;
             s->truth_tx[s->truth_len++] = e->txs[i];
         } else if (s->truth_tx[i] != e->txs[i]) {
             sim_fail(s, "I4: transaction %" PRIu64 " is request %u on n%d and %u elsewhere", i + 1,
@@ -166,6 +167,23 @@ static uint64_t value_at(const struct sim *s, const uint32_t *history, uint64_t 
         }
     }
     return value;
+}
+
+/*
+ * A bounded read runs on what it saw: everything that was durable so long before it came to this node. The bound is in
+ * the node's own time, whose rate may be any here.
+ */
+void sim_oracle_bounded(struct sim *s, uint8_t n, const struct sim_wait *w)
+{
+    uint64_t lag_us =
+        (uint64_t)s->reqs[w->req].max_lag_ms * SIM_MS * 1000 / s->node[n].rate_permille;
+    bool lacks = w->txid < s->truth_len && s->truth_at[w->txid] + lag_us + SIM_MS < w->at;
+    if (lacks) {
+        sim_fail(s,
+                 "bounded: request %u reads transaction %" PRIu64
+                 " on n%d; the next one was durable %" PRIu64 " ms before, %" PRIu64 " are allowed",
+                 w->req, w->txid, n, (w->at - s->truth_at[w->txid]) / SIM_MS, lag_us / SIM_MS);
+    }
 }
 
 static void check_reads(struct sim *s, const uint32_t *history, uint32_t len)

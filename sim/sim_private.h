@@ -140,6 +140,7 @@ uint32_t sim_heal_write(struct sim *s);
 
 /* sim_oracle.c */
 void sim_oracle_durable(struct sim *s, uint8_t n, const struct hadb_pos *pos);
+void sim_oracle_bounded(struct sim *s, uint8_t n, const struct sim_wait *w);
 void sim_oracle_gate(struct sim *s, uint8_t n, uint64_t term);
 void sim_oracle_manifest(struct sim *s, uint32_t manifest);
 void sim_oracle_handles(struct sim *s, uint8_t n);

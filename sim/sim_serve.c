@@ -163,6 +163,9 @@ static void read_now(struct sim *s, uint8_t n, struct sim_wait w)
     struct sim_engine *e = &s->node[n].engine;
     w.value = e->kv[s->reqs[w.req].key];
     w.txid = e->len;
+    if (s->reqs[w.req].kind == SIM_READ_BOUNDED) {
+        sim_oracle_bounded(s, n, &w);
+    }
     answer_when_durable(s, n, w, SIM_OK);
 }
 
@@ -191,14 +194,21 @@ static void serve_read(struct sim *s, uint8_t n, struct sim_wait w)
         }
         return;
     }
+    w.at = s->now;
     node->joining = w;
-    sim_step_simple(s, n, HADB_EV_READ);
+    struct hadb_event ev = {.type = HADB_EV_READ, .max_lag_ms = req->max_lag_ms};
+    sim_step(s, n, &ev);
 }
 
 void sim_serve_join(struct sim *s, uint8_t n, uint64_t round)
 {
     struct sim_node *node = &s->node[n];
     struct sim_wait *place = free_wait(node);
+    if (round == HADB_ROUND_NOW) {
+        sim_saw(s, SIM_S_bounded_read_at_once);
+        read_now(s, n, node->joining);
+        return;
+    }
     if (round == 0 || place == NULL) {
         sim_saw(s, SIM_S_read_unavailable);
         answer_at_once(s, n, node->joining, SIM_REFUSED);

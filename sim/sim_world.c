@@ -420,6 +420,7 @@ void sim_init(struct sim *s, uint64_t seed, const struct sim_options *opt, uint6
     s->ring = sim_must(calloc(1, sizeof *s->ring));
     s->reqs = sim_must(calloc(SIM_REQS_MAX + 1, sizeof *s->reqs));
     s->truth_tx = sim_must(calloc(SIM_REQS_MAX + 1, sizeof *s->truth_tx));
+    s->truth_at = sim_must(calloc(SIM_REQS_MAX + 1, sizeof *s->truth_at));
     sim_draw(s);
     struct sim_manifest first = {.info = {.version = 1}};
     first.info.nonce.b[0] = 1;
@@ -445,6 +446,7 @@ void sim_free(struct sim *s)
     free(s->ring);
     free(s->reqs);
     free(s->truth_tx);
+    free(s->truth_at);
     free(s->heap);
     free(s->entries);
     free(s->manifests);

@@ -18,6 +18,7 @@ HADB_BEGIN_DECLS
 #define HADB_SCAN_LIMIT_MAX 10000u  /* items of one scan call */
 #define HADB_SCAN_LIMIT_DEFAULT 1000u
 #define HADB_SCAN_BYTES_MAX (16u << 20) /* keys and values of one scan call; at least one item */
+#define HADB_LAG_MS_MAX 3600000u        /* of a bounded read */
 #define HADB_BATCH_OPS_MAX 100000u
 
 enum hadb_read_level {
@@ -25,6 +26,7 @@ enum hadb_read_level {
     HADB_READ_ANY,          /* what this node has, at once */
     HADB_READ_BOOKMARK,     /* a state that covers the bookmark */
     HADB_READ_LINEARIZABLE, /* everything acknowledged before the read began */
+    HADB_READ_BOUNDED,      /* everything acknowledged before max_lag_ms ago */
 };
 
 /** A position in a database's history, as text. Opaque; hand it back to read your own writes. */
@@ -41,6 +43,7 @@ struct hadb_kv_options {
     uint32_t deadline_ms;           /* from now; 0 = 10 000; at most HADB_DEADLINE_MS_MAX */
     bool if_absent;                 /* put: only if the key is absent */
     struct hadb_version if_version; /* put, delete: only if the key has it; txid 0 = no condition */
+    uint32_t max_lag_ms; /* reads at level BOUNDED: required, 1 to HADB_LAG_MS_MAX; else 0 */
 };
 
 /** What a call learnt besides the value. */

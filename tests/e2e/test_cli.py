@@ -93,6 +93,8 @@ class Keys(CliTest):
         for level in ("any", "linearizable"):
             self.assertEqual(self.hadb("get", "mode", "--read", level, "--node",
                                        self.cluster.leader().address), b"both")
+        self.assertEqual(self.hadb("get", "mode", "--read", "bounded", "--max-lag-ms", "60000"), b"both")
+        self.hadb("get", "mode", "--read", "bounded", "--max-lag-ms", "0", code=USAGE)
         self.hadb("put", "mode", "x", "--ack", "sometimes", code=USAGE)
         self.hadb("get", "mode", "--read", "soon", code=USAGE)
 

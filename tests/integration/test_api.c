@@ -403,7 +403,7 @@ static void headers_that_are_not_understood__are_refused_by_name(void **state)
         {"PUT", "Hadb-Ack:\r\n", "acknowledgement", "async, local, durable or both"},
         {"PUT", "Hadb-Ack: DURABLE\r\n", "DURABLE", "async, local, durable or both"},
         {"PUT", "Hadb-Ack: async, durable\r\n", "async, durable", "async, local, durable or both"},
-        {"GET", "Hadb-Read:\r\n", "Hadb-Read", "any, bookmark or linearizable"},
+        {"GET", "Hadb-Read:\r\n", "Hadb-Read", "any, bookmark, bounded or linearizable"},
         {"GET", "Hadb-Bookmark:\r\n", "Hadb-Bookmark", "as an answer gave it"},
         {"GET", "Hadb-Bookmark: nonsense\r\n", "bookmark", ""},
         {"PUT", "Hadb-Request-Id:\r\n", "Hadb-Request-Id", "version 7"},
@@ -530,6 +530,12 @@ static void wrong_headers__are_refused(void **state)
     (void)state;
     expect("GET", KV "x", "Hadb-Read: sometimes\r\n", NULL, 400, "EINVAL");
     expect("GET", KV "x", "Hadb-Read: bookmark\r\n", NULL, 400, "EINVAL");
+    expect("GET", KV "x", "Hadb-Read: bounded\r\n", NULL, 400, "EINVAL");
+    expect("GET", KV "x", "Hadb-Max-Lag-Ms: 5\r\n", NULL, 400, "EINVAL");
+    expect("GET", KV "x", "Hadb-Read: any\r\nHadb-Max-Lag-Ms: 5\r\n", NULL, 400, "EINVAL");
+    expect("GET", KV "x", "Hadb-Read: bounded\r\nHadb-Max-Lag-Ms: 0\r\n", NULL, 400, "EINVAL");
+    expect("GET", KV "x", "Hadb-Read: bounded\r\nHadb-Max-Lag-Ms: 3600001\r\n", NULL, 400,
+           "EINVAL");
     expect("GET", KV "x", "Hadb-Bookmark: nonsense\r\n", NULL, 400, "EINVAL");
     expect("GET", KV "x", "Hadb-Bookmark: 00000000-0000-4000-8000-000000000001.1.1\r\n", NULL, 400,
            "EFORKED");

@@ -137,6 +137,35 @@ static void a_bookmark__makes_a_follower_wait_for_the_write(void **state)
     assert_int_equal(tc_metric(&tc, 1, "reads_bookmark"), 30);
 }
 
+/* The first one asks storage, those that follow within the bound do not; none is older than its bound. */
+static void bounded_reads_on_a_follower__ask_storage_once_per_bound(void **state)
+{
+    (void)state;
+    start(2);
+    tc_put(&tc, 0, "key", "old");
+    assert_string_equal(tc_get(&tc, 1, "key", HADB_READ_LINEARIZABLE), "old");
+    struct hadb_kv_options options = {.read = HADB_READ_BOUNDED, .max_lag_ms = 60000};
+    struct hadb_buf got = {0};
+    uint64_t requests = tc_metric(&tc, 1, "log_gets") + tc_metric(&tc, 1, "manifest_gets");
+    for (int i = 0; i < 50; i++) {
+        assert_int_equal(
+            hadb_kv_get(tc.nodes[1].db, hadb_slice_str("key"), &options, &got, NULL, NULL), 0);
+    }
+    assert_int_equal(tc_metric(&tc, 1, "log_gets") + tc_metric(&tc, 1, "manifest_gets"), requests);
+    assert_int_equal(tc_metric(&tc, 1, "reads_bounded"), 50);
+    tc_put(&tc, 0, "key", "new");
+    options.max_lag_ms = 1;
+    tc_sleep_ms(2); /* for the age of the write, nothing waits for it */
+    assert_int_equal(hadb_kv_get(tc.nodes[1].db, hadb_slice_str("key"), &options, &got, NULL, NULL),
+                     0);
+    assert_int_equal(got.len, 3);
+    assert_memory_equal(got.data, "new", 3);
+    options.bookmark = "x";
+    assert_int_equal(hadb_kv_get(tc.nodes[1].db, hadb_slice_str("key"), &options, &got, NULL, NULL),
+                     HADB_EINVAL);
+    hadb_buf_deinit(&got);
+}
+
 static void a_bookmark_of_another_history__is_forked(void **state)
 {
     (void)state;
@@ -687,6 +716,7 @@ int main(void)
         M(a_linearizable_read_on_a_follower__sees_the_latest_write),
         M(a_bookmark__makes_a_follower_wait_for_the_write),
         F(a_bookmark_of_another_history__is_forked),
+        M(bounded_reads_on_a_follower__ask_storage_once_per_bound),
         M(a_request_id__holds_across_a_failover),
         F(a_leader_that_is_gone__is_replaced_before_its_ttl),
         M(a_hand_off__moves_leadership_by_name_and_back),

@@ -217,6 +217,103 @@ static void read__on_a_follower_needs_a_404_sent_after_it_began(void **state)
     assert_int_equal(must(&rig, HADB_ACT_READ_OK)->round, round);
 }
 
+/* ---- bounded reads ---- */
+
+static uint64_t bounded(struct rig *rig, uint64_t max_lag_ms)
+{
+    feed(rig, (struct hadb_event){.type = HADB_EV_READ, .max_lag_ms = max_lag_ms});
+    return must(rig, HADB_ACT_READ_JOIN)->round;
+}
+
+/* A follower that has proven its tip: its GET was sent at 1000, and answered later. */
+static void rig_follow_fresh(struct rig *rig)
+{
+    struct hadb_core_config config = rig_config();
+    config.rho_percent = 2;
+    rig_init(rig, &config);
+    rig_start_at(rig, 1, 5, 50, 50, owner_of(2, 1));
+    rig->now_ms += 40;
+    answer_get(rig, HADB_OP_MAIN, HADB_R_ABSENT);
+    assert_int_not_equal(bounded(rig, 5000), HADB_ROUND_NOW); /* the boundary is not compared yet */
+    answer_manifest(rig, HADB_OP_MAIN, 0);
+}
+
+static void
+bounded_read__counts_from_the_sending_of_the_proof_and_allows_for_its_clock(void **state)
+{
+    (void)state;
+    struct rig rig;
+    rig_follow_fresh(&rig);
+    rig.now_ms = 1100;
+    assert_int_equal(bounded(&rig, 102), HADB_ROUND_NOW); /* 100 ms, and 2 % of that */
+    NONE(&rig, HADB_ACT_GET);
+    assert_int_not_equal(bounded(&rig, 101), HADB_ROUND_NOW);
+}
+
+static void bounded_read__that_is_not_fresh_enough_waits_for_a_proof(void **state)
+{
+    (void)state;
+    struct rig rig;
+    rig_follow_fresh(&rig);
+    while (act_of(&rig, HADB_ACT_GET)) { /* the read of the rig */
+        answer_get(&rig, HADB_OP_MAIN, HADB_R_ABSENT);
+        answer_manifest(&rig, HADB_OP_MAIN, 0);
+    }
+    rig.now_ms = 9000;
+    uint64_t round = bounded(&rig, 500);
+    assert_int_equal(must(&rig, HADB_ACT_GET)->slot, 6);
+    rig.now_ms = 9100;
+    answer_get(&rig, HADB_OP_MAIN, HADB_R_ABSENT);
+    answer_manifest(&rig, HADB_OP_MAIN, 0);
+    assert_int_equal(must(&rig, HADB_ACT_READ_OK)->round, round);
+    assert_int_equal(bounded(&rig, 500), HADB_ROUND_NOW);
+}
+
+/* Its owner may have been replaced, or the mark may have been on its way for long. */
+static void bounded_read__is_not_impressed_by_the_stream(void **state)
+{
+    (void)state;
+    struct rig rig;
+    rig_follow_fresh(&rig);
+    feed(&rig, (struct hadb_event){.type = HADB_EV_STREAM, .owner = owner_of(2, 1)});
+    rig.now_ms = 9000;
+    feed(&rig, (struct hadb_event){
+                   .type = HADB_EV_STREAM_MARK, .owner = owner_of(2, 1), .term = 1, .slot = 5});
+    assert_int_not_equal(bounded(&rig, 500), HADB_ROUND_NOW);
+}
+
+/* A slot that was sent first at 1010 and became durable: nobody had sealed the term by then. */
+static void bounded_read__on_an_owner_rests_on_its_last_durable_slot(void **state)
+{
+    (void)state;
+    struct rig rig;
+    rig_init(&rig, NULL);
+    rig_lead(&rig);
+    commit(&rig, 51);
+    uint64_t sent_ms = rig.now_ms;
+    answer_framed(&rig, must(&rig, HADB_ACT_FRAME_DATA), 51, 16);
+    rig.now_ms += 300;
+    answer_created(&rig, HADB_OP_SLOT0, HADB_R_OK);
+    must(&rig, HADB_ACT_DURABLE);
+    rig.now_ms = sent_ms + 400;
+    assert_int_equal(bounded(&rig, 400), HADB_ROUND_NOW);
+    assert_int_not_equal(bounded(&rig, 399), HADB_ROUND_NOW);
+}
+
+static void bounded_read__on_a_fenced_node_is_unavailable(void **state)
+{
+    (void)state;
+    struct rig rig;
+    rig_init(&rig, NULL);
+    rig_lead(&rig);
+    commit(&rig, 51);
+    answer_framed(&rig, must(&rig, HADB_ACT_FRAME_DATA), 51, 16);
+    answer_created(&rig, HADB_OP_SLOT0, HADB_R_EXISTS);
+    answer_entry(&rig, HADB_OP_SLOT0, data_entry(&rig, 6, 51, 90, 77));
+    assert_int_equal(rig.core.role, HADB_CORE_FENCED);
+    assert_int_equal(bounded(&rig, 100000), 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -231,6 +328,12 @@ int main(void)
         cmocka_unit_test(read__proven_by_a_slot_lets_its_request_go),
         cmocka_unit_test(read__is_patient_as_long_as_creates_take),
         cmocka_unit_test(read__on_a_follower_needs_a_404_sent_after_it_began),
+        cmocka_unit_test(
+            bounded_read__counts_from_the_sending_of_the_proof_and_allows_for_its_clock),
+        cmocka_unit_test(bounded_read__that_is_not_fresh_enough_waits_for_a_proof),
+        cmocka_unit_test(bounded_read__is_not_impressed_by_the_stream),
+        cmocka_unit_test(bounded_read__on_an_owner_rests_on_its_last_durable_slot),
+        cmocka_unit_test(bounded_read__on_a_fenced_node_is_unavailable),
     };
     return cmocka_run_group_tests_name("core_read", tests, NULL, NULL);
 }
