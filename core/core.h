@@ -144,8 +144,6 @@ struct hadb_core {
     uint8_t survey;    /* enum hadb_survey */
     uint8_t own;       /* enum hadb_own */
     uint8_t tip_polls; /* polls at the tip since the boundary was compared */
-    bool
-        main_busy; /* op MAIN is unanswered; if not, a phase that needs an answer is tried again at next_at_ms */
 
     struct hadb_pos view;      /* verified and applied (follower) or prefix-durable (owner) */
     struct hadb_owner owner;   /* of view.term; zero before genesis */
@@ -167,7 +165,9 @@ struct hadb_core {
     bool tip_checked;     /* the boundary was compared at this position */
     bool poke;            /* look again as soon as op MAIN is free */
     bool stream_up;
-    uint8_t liveness;                                        /* enum hadb_liveness of owner */
+    uint8_t liveness; /* enum hadb_liveness of owner */
+    bool
+        main_busy; /* op MAIN is unanswered; if not, a phase that needs an answer is tried again at next_at_ms */
     uint64_t mark_term, mark_slot;                           /* durable mark heard on the stream */
     struct hadb_stream_entry stream[HADB_STREAM_BUFFER_MAX]; /* consecutive, from view.slot + 1 */
     struct hadb_entry_info pending; /* entry being applied, seal being created */
@@ -192,16 +192,16 @@ struct hadb_core {
     /* hand-off */
     struct hadb_owner target;
     uint64_t drain_until_ms;
-    bool handoff_resign;
-    bool resigning;        /* the hand-off under way was not asked for */
-    bool barred;           /* the storage failed its probe: neither seals nor keeps a term */
     uint64_t resign_at_ms; /* barred owner: not before, after a hand-off that was called off */
+    bool handoff_resign;
+    bool resigning; /* the hand-off under way was not asked for */
+    bool barred;    /* the storage failed its probe: neither seals nor keeps a term */
 
     /* linearizable reads: rounds */
-    uint64_t read_open;    /* round that new reads join, from 1 */
     bool read_waiting;     /* the open round has members */
     uint8_t read_phase;    /* owner: enum in core/read.c */
     uint8_t read_attempts; /* owner: doublings of the wait so far */
+    uint64_t read_open;    /* round that new reads join, from 1 */
     uint64_t read_proven;  /* rounds <= it are proven, or failed */
     uint64_t
         read_sent; /* round whose proof is outstanding on MAIN (follower) or READ (owner); 0 = none */

@@ -90,7 +90,9 @@ void hadb__seal_turn(struct hadb_step *s, const struct hadb_event *ev)
 uint64_t hadb__seal_deadline(const struct hadb_core *core)
 {
     bool waits = core->config.seal_turns && core->seal_turn == HADB_TURN_ASKED;
-    return core->seal_at_ms == 0 || waits ? HADB_NEVER : core->seal_at_ms;
+    bool armed =
+        core->seal_at_ms != 0 && hadb_core_may_lead(core); /* a barred candidate stays armed */
+    return armed && !waits ? core->seal_at_ms : HADB_NEVER;
 }
 
 void hadb__liveness(struct hadb_step *s, const struct hadb_event *ev)

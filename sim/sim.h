@@ -92,21 +92,6 @@ struct sim_map {
 };
 
 /* ---- clients ---- */
-enum sim_req_kind {
-    SIM_WRITE,
-    SIM_SWAP,
-    SIM_READ_LINEAR,
-    SIM_READ_BOOKMARK,
-    SIM_READ_ANY,
-    SIM_READ_BOUNDED
-};
-enum sim_outcome {
-    SIM_PENDING,
-    SIM_OK,
-    SIM_NOT_MET,
-    SIM_REFUSED, /* surely not done */
-    SIM_UNKNOWN,
-};
 struct sim_req {
     uint8_t kind, key, client, outcome;
     bool local;         /* acknowledged after the local fsync */
@@ -137,8 +122,8 @@ struct sim_handle {
 enum sim_handle_kind { SIM_H_ENTRY = 1, SIM_H_VIEW, SIM_H_SNAPSHOT };
 
 enum sim_wait_kind { SIM_W_NONE, SIM_W_DURABLE, SIM_W_ROUND, SIM_W_APPLIED };
-struct sim_wait {
-    uint64_t at; /* bounded read: when it came to this node */ /* a request that waits at a node */
+struct sim_wait { /* a request that waits at a node */
+    uint64_t at;  /* bounded read: when it came to this node */
     uint8_t kind, outcome;
     uint32_t req, attempt, via; /* via: node that forwarded it, or SIM_NOBODY */
     uint64_t txid, round, value;

@@ -416,6 +416,22 @@ static void act_stream(struct sim *s, uint8_t n, const struct hadb_action *actio
     }
 }
 
+static void act_cas(struct sim *s, uint8_t n, const struct hadb_action *action, struct sim_op *op)
+{
+    struct sim_node *node = &s->node[n];
+    const struct sim_manifest *old = &s->manifests[node->snap_manifest];
+    struct sim_handle *h = sim_handle_of(s, n, action->handle, SIM_H_SNAPSHOT);
+    struct sim_manifest new = {.snapshot = h ? h->id : 0};
+    new.info.version = old->info.version + 1;
+    new.info.nonce = action->nonce;
+    new.info.boundary_slot = action->slot;
+    new.info.boundary_term = action->term;
+    new.info.swept_slot = action->swept_slot;
+    new.info.has_snapshot = true;
+    op->id = sim_manifest_new(s, &new);
+    op->txid = node->snap_manifest; /* what is expected to be there */
+}
+
 static void ask(struct sim *s, uint8_t n, const struct hadb_action *action)
 {
     struct sim_node *node = &s->node[n];
@@ -468,21 +484,10 @@ static void ask(struct sim *s, uint8_t n, const struct hadb_action *action)
         act_stream(s, n, action, op);
         sim_store_ask(s, n, action->op);
         break;
-    case HADB_ACT_CAS_MANIFEST: {
-        const struct sim_manifest *old = &s->manifests[node->snap_manifest];
-        struct sim_handle *h = sim_handle_of(s, n, action->handle, SIM_H_SNAPSHOT);
-        struct sim_manifest new = {.snapshot = h ? h->id : 0};
-        new.info.version = old->info.version + 1;
-        new.info.nonce = action->nonce;
-        new.info.boundary_slot = action->slot;
-        new.info.boundary_term = action->term;
-        new.info.swept_slot = action->swept_slot;
-        new.info.has_snapshot = true;
-        op->id = sim_manifest_new(s, &new);
-        op->txid = node->snap_manifest; /* what is expected to be there */
+    case HADB_ACT_CAS_MANIFEST:
+        act_cas(s, n, action, op);
         sim_store_ask(s, n, action->op);
         break;
-    }
     case HADB_ACT_GET:
         if (action->op == HADB_OP_READ && node->core.framed_slot >= action->slot) {
             sim_saw(s, SIM_S_read_asked_for_its_slot);

@@ -60,7 +60,8 @@ extern const char *const sim_fault_texts[SIM_F_BITS];
     X(hand_off_called_off) X(resigned) X(named_successor_leads) X(stream_applied) X(stream_gap)   \
     X(snapshot_published) X(manifest_lost) X(manifest_unknown_was_ours) X(slots_deleted)          \
     X(deleted_slot_came_back) X(read_by_owner) X(read_by_follower) X(read_unavailable)            \
-    X(bookmark_read) X(bounded_read_at_once) X(retry_answered_from_table) X(retry_answered_by_another_leader)             \
+    X(bookmark_read) X(bounded_read_at_once) X(retry_answered_from_table)                         \
+    X(retry_answered_by_another_leader)                                                           \
     X(write_refused_by_fence) X(condition_not_met) X(verdict_gone) X(verdict_silent)              \
     X(verdict_free) X(candidate_lost_race) X(slots_out_of_order) X(restart_with_empty_disk)       \
     X(restart_undid_commits) X(engine_failed) X(gave_up) X(stopped_orderly) X(local_write_lost)   \
@@ -76,4 +77,21 @@ enum sim_sometimes {
         SIM_S_LEN
 };
 extern const char *const sim_sometimes_names[SIM_S_LEN];
+
+/* ---- what clients do, and what they hear ---- */
+enum sim_req_kind {
+    SIM_WRITE,
+    SIM_SWAP,
+    SIM_READ_LINEAR,
+    SIM_READ_BOOKMARK,
+    SIM_READ_ANY,
+    SIM_READ_BOUNDED
+};
+enum sim_outcome {
+    SIM_PENDING,
+    SIM_OK,
+    SIM_NOT_MET,
+    SIM_REFUSED, /* surely not done */
+    SIM_UNKNOWN,
+};
 #endif
