@@ -160,7 +160,7 @@ void hadb_core_init(struct hadb_core *core, const struct hadb_core_config *confi
     core->rng = seed ? seed : 1;
     core->role = HADB_CORE_FOLLOWER;
     core->read_open = 1;
-    core->next_at_ms = HADB_NEVER; /* until START */
+    core->next_at_ms = core->retry_at_ms = HADB_NEVER; /* until START */
 }
 
 static void start(struct hadb_step *s, const struct hadb_event *ev)
@@ -173,6 +173,7 @@ static void start(struct hadb_step *s, const struct hadb_event *ev)
     core->tail_term = hadb__has_tail(core) ? ev->last_term : 0;
     hadb__survey_start(core, ev->term, ev->slot);
     core->next_at_ms = s->now_ms;
+    core->retry_at_ms = 0;
     struct hadb_action *action = hadb__act(s, HADB_ACT_ROLE);
     action->role = HADB_CORE_FOLLOWER;
     action->term = core->view.term;
@@ -188,6 +189,9 @@ static void start(struct hadb_step *s, const struct hadb_event *ev)
         hadb__arm_seal(s, 0);
     } else if (hadb__no_owner(&ev->owner)) {
         hadb__arm_seal(s, core->config.suspect_wait_ms);
+    }
+    if (core->view.term == 0 && core->view.slot == 0) {
+        hadb__doubt(s, HADB_DOUBT_EMPTY);
     }
 }
 

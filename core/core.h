@@ -74,6 +74,7 @@ enum hadb_core_phase {                 /* what op MAIN is doing */
 
 enum hadb_doubt {
     HADB_DOUBT_NONE,    /* the next entry is absent: tip, or collected? */
+    HADB_DOUBT_EMPTY,   /* nothing is here: a snapshot is less to read than the log */
     HADB_DOUBT_CORRUPT, /* it fails its hash */
     HADB_DOUBT_FORK,    /* it does not link to the view */
     HADB_DOUBT_GAP,     /* it is absent, but was there once */

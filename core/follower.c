@@ -366,6 +366,10 @@ static void doubt_confirmed(struct hadb_step *s)
                                              [HADB_DOUBT_OWN_CORRUPT] = HADB_HALT_CORRUPT,
                                              [HADB_DOUBT_OWN_FORK] = HADB_HALT_FORK};
     struct hadb_core *core = s->core;
+    if (core->doubt == HADB_DOUBT_EMPTY) {
+        go_idle(s, true); /* the log is all there is */
+        return;
+    }
     if (core->doubt != HADB_DOUBT_NONE) {
         hadb__halt(s, meaning[core->doubt]);
         return;

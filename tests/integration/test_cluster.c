@@ -373,23 +373,27 @@ static void a_restarted_node__has_its_data_and_leads_in_a_new_term(void **state)
     }
 }
 
+static void wait_more(unsigned node, const char *metric, uint64_t than)
+{
+    for (uint64_t end = tc_now_ms() + TC_WAIT_MS; tc_metric(&tc, node, metric) <= than;) {
+        assert_true(tc_now_ms() < end);
+        tc_sleep_ms(5);
+    }
+}
+
+static void publish(unsigned node)
+{
+    uint64_t before = tc_metric(&tc, node, "snapshots_published");
+    assert_int_equal(hadb_db_snapshot(tc.nodes[node].db, NULL), 0);
+    wait_more(node, "snapshots_published", before);
+}
+
 /* Publishes a snapshot and waits for its deletions. */
 static void snapshot(unsigned node)
 {
-    struct hadb_error err = {0};
-    uint64_t before = tc_metric(&tc, node, "snapshots_published");
     uint64_t deletes = tc_metric(&tc, node, "storage_delete_many_done");
-    assert_int_equal(hadb_db_snapshot(tc.nodes[node].db, &err), 0);
-    for (uint64_t end = tc_now_ms() + TC_WAIT_MS;
-         tc_metric(&tc, node, "snapshots_published") == before;) {
-        assert_true(tc_now_ms() < end);
-        tc_sleep_ms(5);
-    }
-    for (uint64_t end = tc_now_ms() + TC_WAIT_MS;
-         tc_metric(&tc, node, "storage_delete_many_done") == deletes;) {
-        assert_true(tc_now_ms() < end);
-        tc_sleep_ms(5);
-    }
+    publish(node);
+    wait_more(node, "storage_delete_many_done", deletes);
 }
 
 static void an_empty_follower__restores_the_snapshot_and_follows_on(void **state)
@@ -414,6 +418,24 @@ static void an_empty_follower__restores_the_snapshot_and_follows_on(void **state
     assert_int_equal(hadb_db_handoff(tc.nodes[0].db, "n1", 5000, NULL), 0);
     tc_put(&tc, 0, "led", "by the restored one");
     same_history(1, 0);
+}
+
+static void an_empty_follower__takes_the_snapshot_while_all_of_the_log_is_there(void **state)
+{
+    (void)state;
+    tc.db_options.grace_ms = 600000; /* nothing is deleted */
+    start(1);
+    for (int i = 0; i < 50; i++) {
+        tc_put(&tc, 0, "k", "before");
+    }
+    publish(0);
+    tc_put(&tc, 0, "after", "the snapshot");
+    tc_open(&tc, 1);
+    tc_ready(&tc, 1);
+    assert_string_equal(tc_get(&tc, 1, "after", HADB_READ_LINEARIZABLE), "the snapshot");
+    assert_int_equal(tc_metric(&tc, 1, "restores"), 1);
+    assert_int_equal(tc_metric(&tc, 1, "entries_applied"), 1);
+    same_history(0, 1);
 }
 
 static void a_follower_behind_the_boundary__restores_too(void **state)
@@ -725,6 +747,7 @@ int main(void)
         F(hand_offs_under_load__lose_nothing_and_show_no_error),
         F(a_restarted_node__has_its_data_and_leads_in_a_new_term),
         M(an_empty_follower__restores_the_snapshot_and_follows_on),
+        M(an_empty_follower__takes_the_snapshot_while_all_of_the_log_is_there),
         F(a_follower_behind_the_boundary__restores_too),
         M(a_memory_engine__comes_back_from_storage),
         F(cleaned_terms__are_remembered_in_the_manifest),

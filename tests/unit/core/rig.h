@@ -111,17 +111,6 @@ static inline void rig_init(struct rig *rig, const struct hadb_core_config *conf
     hadb_core_init(&rig->core, config ? config : &defaults, &self, 7);
 }
 
-/* Starts at a position with a foreign owner (node 2). */
-static inline void rig_start_at(struct rig *rig, uint64_t term, uint64_t slot, hadb_txid txid,
-                                hadb_txid last_txid, struct hadb_owner owner)
-{
-    feed(rig, (struct hadb_event){.type = HADB_EV_START,
-                                  .pos = {term, slot, txid, hash_of((int)slot)},
-                                  .last_txid = last_txid,
-                                  .last_term = term,
-                                  .owner = owner});
-}
-
 static inline void tick(struct rig *rig, uint64_t ms)
 {
     rig->now_ms += ms;
@@ -162,6 +151,20 @@ static inline void answer_manifest(struct rig *rig, enum hadb_core_op op, uint64
                                                .boundary_slot = boundary,
                                                .boundary_term = 1,
                                                .has_snapshot = boundary > 0}});
+}
+
+/* Starts at a position; an empty copy finds no snapshot. */
+static inline void rig_start_at(struct rig *rig, uint64_t term, uint64_t slot, hadb_txid txid,
+                                hadb_txid last_txid, struct hadb_owner owner)
+{
+    feed(rig, (struct hadb_event){.type = HADB_EV_START,
+                                  .pos = {term, slot, txid, hash_of((int)slot)},
+                                  .last_txid = last_txid,
+                                  .last_term = term,
+                                  .owner = owner});
+    if (term == 0 && slot == 0) {
+        answer_manifest(rig, HADB_OP_MAIN, 0);
+    }
 }
 
 static inline void answer_applied(struct rig *rig, enum hadb_result result)

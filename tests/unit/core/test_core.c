@@ -56,6 +56,56 @@ static void follower__restores_when_a_404_lies_below_the_boundary(void **state)
                         sizeof rig.core.owner);
 }
 
+/* Item 8: less to read than the log, even while all of the log is still there. */
+static void empty_copy__takes_the_newest_snapshot_before_it_asks_for_the_log(void **state)
+{
+    (void)state;
+    struct rig rig;
+    rig_init(&rig, NULL);
+    feed(&rig, (struct hadb_event){.type = HADB_EV_START});
+    NONE(&rig, HADB_ACT_GET);
+    must(&rig, HADB_ACT_GET_MANIFEST);
+    feed(&rig, (struct hadb_event){
+                   .type = HADB_EV_MANIFEST, .op = HADB_OP_MAIN, .result = HADB_R_UNKNOWN});
+    tick(&rig, 1000); /* asked again */
+    must(&rig, HADB_ACT_GET_MANIFEST);
+    answer_manifest(&rig, HADB_OP_MAIN, 9);
+    must(&rig, HADB_ACT_RESTORE);
+    feed(&rig, (struct hadb_event){.type = HADB_EV_RESTORED,
+                                   .op = HADB_OP_MAIN,
+                                   .result = HADB_R_OK,
+                                   .pos = {2, 9, 90, hash_of(9)},
+                                   .owner = owner_of(3, 1)});
+    assert_int_equal(must(&rig, HADB_ACT_GET)->slot, 10);
+}
+
+static void empty_copy__reads_the_log_if_there_is_no_snapshot(void **state)
+{
+    (void)state;
+    struct rig rig;
+    rig_init(&rig, NULL);
+    feed(&rig, (struct hadb_event){.type = HADB_EV_START});
+    feed(&rig, (struct hadb_event){.type = HADB_EV_READ});
+    answer_manifest(&rig, HADB_OP_MAIN, 0);
+    NONE(&rig, HADB_ACT_READ_OK); /* nothing was asked of the log yet */
+    assert_int_equal(must(&rig, HADB_ACT_GET)->slot, 1);
+    assert_int_equal(rig.core.fresh_at_ms, 0);
+}
+
+static void machine__asks_nothing_before_its_start(void **state)
+{
+    (void)state;
+    struct rig rig;
+    rig_init(&rig, NULL);
+    feed(&rig, (struct hadb_event){.type = HADB_EV_PROBE, .result = HADB_R_OK});
+    assert_int_equal(rig.acts.len, 0);
+    feed(&rig, (struct hadb_event){.type = HADB_EV_POKE});
+    assert_int_equal(rig.acts.len, 0);
+    tick(&rig, 1000);
+    assert_int_equal(rig.acts.len, 0);
+    assert_true(hadb_core_deadline(&rig.core) == UINT64_MAX);
+}
+
 static void follower__asks_nothing_while_the_stream_is_up_and_idle(void **state)
 {
     (void)state;
@@ -619,6 +669,9 @@ int main(void)
         cmocka_unit_test(follower__applies_the_next_entry_and_looks_again),
         cmocka_unit_test(follower__halts_on_an_entry_that_does_not_link),
         cmocka_unit_test(follower__restores_when_a_404_lies_below_the_boundary),
+        cmocka_unit_test(empty_copy__takes_the_newest_snapshot_before_it_asks_for_the_log),
+        cmocka_unit_test(empty_copy__reads_the_log_if_there_is_no_snapshot),
+        cmocka_unit_test(machine__asks_nothing_before_its_start),
         cmocka_unit_test(follower__asks_nothing_while_the_stream_is_up_and_idle),
         cmocka_unit_test(stream__entry_waits_for_the_durable_mark),
         cmocka_unit_test(stream__of_a_stranger_is_dropped),
