@@ -454,9 +454,9 @@ static void a_failed_fsync__costs_one_copy_until_it_is_opened_again(void **state
     tc.ttl_ms = 500;
     tc.db_options.ack = HADB_ACK_BOTH;
     open_on_disk(0);
-    faultfs.mask = 1u << TEST_FS_SYNC;
-    faultfs.sys_errno = EIO;
-    faultfs.sticky = false;
+    __atomic_store_n(&faultfs.mask, 1u << TEST_FS_SYNC, __ATOMIC_RELAXED);
+    __atomic_store_n(&faultfs.sys_errno, EIO, __ATOMIC_RELAXED);
+    __atomic_store_n(&faultfs.sticky, false, __ATOMIC_RELAXED);
     struct hadb_id before = {0}, during = {0}, after = {0};
     assert_int_equal(put(0, "before", 0, &before), 0);
     assert_int_equal(open_flaky(1, NULL, false, &err), 0);

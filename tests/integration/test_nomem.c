@@ -52,7 +52,7 @@ static int teardown(void **state)
 static void begin(enum phase phase)
 {
     if (plan.phase == phase) {
-        test_alloc_fail_at(plan.n);
+        test_alloc_arm(plan.n);
     }
 }
 
@@ -61,7 +61,7 @@ static void end(enum phase phase)
     if (plan.phase == phase) {
         plan.allocations = test_alloc_count();
         plan.hit = test_alloc_hit();
-        test_alloc_reset();
+        test_alloc_arm(0);
     }
 }
 
@@ -231,5 +231,6 @@ int main(void)
         cmocka_unit_test_setup_teardown(two_nodes__go_on_after_any_failed_allocation, setup,
                                         teardown),
     };
+    test_alloc_fail_at(0); /* before there are threads */
     return cmocka_run_group_tests_name("nomem", tests, NULL, NULL);
 }

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The counting and failing file system. Counters are atomic; the rest is set before use. */
+/* The counting and failing file system. Everything but inner and network is read and written atomically. */
 #include <errno.h>
 
 #include "base/error.h"
@@ -14,11 +14,14 @@ static const char *const op_names[TEST_FS_OPS] = {
 static bool strike(struct test_faultfs *f, enum test_fs_op op)
 {
     __atomic_add_fetch(&f->per_op[op], 1, __ATOMIC_RELAXED);
-    if (f->mask && !(f->mask & 1u << op)) {
+    unsigned mask = __atomic_load_n(&f->mask, __ATOMIC_RELAXED);
+    if (mask && !(mask & 1u << op)) {
         return false;
     }
     uint64_t n = __atomic_add_fetch(&f->count, 1, __ATOMIC_RELAXED);
-    bool fails = f->fail_at && (f->sticky ? n >= f->fail_at : n == f->fail_at);
+    uint64_t at = __atomic_load_n(&f->fail_at, __ATOMIC_RELAXED);
+    bool sticky = __atomic_load_n(&f->sticky, __ATOMIC_RELAXED);
+    bool fails = at != 0 && (sticky ? n >= at : n == at);
     if (fails) {
         __atomic_store_n(&f->hit, true, __ATOMIC_RELAXED);
     }
@@ -27,8 +30,8 @@ static bool strike(struct test_faultfs *f, enum test_fs_op op)
 
 static int fault(struct test_faultfs *f, enum test_fs_op op, struct hadb_error *err)
 {
-    return hadb_fail_errno(err, f->sys_errno ? f->sys_errno : EIO, "injected into %s",
-                           op_names[op]);
+    int sys_errno = __atomic_load_n(&f->sys_errno, __ATOMIC_RELAXED);
+    return hadb_fail_errno(err, sys_errno ? sys_errno : EIO, "injected into %s", op_names[op]);
 }
 
 #define FORWARD(op, call)          \
@@ -60,7 +63,7 @@ static int fault_write_at(void *self, struct hadb_fs_file *file, uint64_t offset
     if (!strike(f, TEST_FS_WRITE)) {
         return hadb_fs_write_at(&f->inner, file, offset, data, len, err);
     }
-    if (f->torn && len > 1) {
+    if (__atomic_load_n(&f->torn, __ATOMIC_RELAXED) && len > 1) {
         hadb_fs_write_at(&f->inner, file, offset, data, len / 2, NULL);
     }
     return fault(f, TEST_FS_WRITE, err);

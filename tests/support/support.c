@@ -57,12 +57,17 @@ static void *counting_realloc(void *arg, void *ptr, size_t size)
     return fresh;
 }
 
-void test_alloc_fail_at(uint64_t n)
+void test_alloc_arm(uint64_t n)
 {
     alloc_count = 0;
     alloc_live = 0;
     alloc_hit = false;
     alloc_fail_at = n;
+}
+
+void test_alloc_fail_at(uint64_t n)
+{
+    test_alloc_arm(n);
     hadb_allocator_set(&(struct hadb_allocator){.realloc = counting_realloc});
 }
 

@@ -14,6 +14,7 @@ void test_tmp_remove(const char *path);
  *     test_alloc_fail_at(n); r = operation(); hit = test_alloc_hit(); test_alloc_reset();
  */
 void test_alloc_fail_at(uint64_t n); /* the n-th allocation from now fails, once; 0 = only count */
+void test_alloc_arm(uint64_t n);     /* the same, later, when other threads may already allocate */
 bool test_alloc_hit(void);           /* it did fail */
 uint64_t test_alloc_count(void);     /* allocations since test_alloc_fail_at */
 int64_t test_alloc_live(void);       /* blocks allocated minus freed since test_alloc_fail_at */
