@@ -24,9 +24,13 @@ void hadb_id_random(const struct hadb_env *env, struct hadb_id *out)
 
 void hadb_id_v7(const struct hadb_env *env, struct hadb_id *out)
 {
+    hadb_id_v7_at(env, hadb_now_unix_ms(env), out);
+}
+
+void hadb_id_v7_at(const struct hadb_env *env, int64_t unix_ms, struct hadb_id *out)
+{
     hadb_random(env, out->b, sizeof out->b);
-    int64_t now = hadb_now_unix_ms(env);
-    uint64_t ms = now > 0 ? (uint64_t)now : 0;
+    uint64_t ms = unix_ms > 0 ? (uint64_t)unix_ms : 0;
     for (int i = 0; i < 6; i++) {
         out->b[i] = (uint8_t)(ms >> (40 - 8 * i));
     }

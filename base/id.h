@@ -4,9 +4,10 @@
 #define HADB_BASE_ID_H
 #include "base/env.h"
 
-#define HADB_ID_TEXT_BYTES 37 /* 8-4-4-4-12 and NUL */
-void hadb_id_random(const struct hadb_env *env, struct hadb_id *out);  /* UUIDv4 */
-void hadb_id_v7(const struct hadb_env *env, struct hadb_id *out);      /* ordered by wall clock */
+#define HADB_ID_TEXT_BYTES 37                                         /* 8-4-4-4-12 and NUL */
+void hadb_id_random(const struct hadb_env *env, struct hadb_id *out); /* UUIDv4 */
+void hadb_id_v7(const struct hadb_env *env, struct hadb_id *out);     /* ordered by wall clock */
+void hadb_id_v7_at(const struct hadb_env *env, int64_t unix_ms, struct hadb_id *out);
 void hadb_id_format(const struct hadb_id *id, char out[HADB_ID_TEXT_BYTES]);
 bool hadb_id_parse(const char *text, struct hadb_id *out); /* the 36-character form, any case */
 bool hadb_id_is_v7(const struct hadb_id *id);

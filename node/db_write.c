@@ -55,6 +55,9 @@ void hadb__write_route(struct hadb_req *req)
                        "the database is closing");
     } else if (__atomic_load_n(&db->gate, __ATOMIC_ACQUIRE) != 0) {
         trace_route(req);
+        if (!req->forwarded) {
+            req->request.repeated = hadb__req_repeated(req);
+        }
         hadb__reqs_add(&db->writes, req);
         hadb__writes_kick(db);
     } else if (req->forwarded && db->owner_term >= req->forwarded_term && !owns(db)) {
@@ -246,8 +249,8 @@ static void run_batch(void *arg)
     }
     const struct hadb_env *env = db->node->env;
     uint64_t began = hadb_now_ns(env);
-    batch->context =
-        (struct hadb_execute_context){.term = batch->term, .now_unix_ms = hadb_now_unix_ms(env)};
+    batch->context = (struct hadb_execute_context){
+        .term = batch->term, .now_unix_ms = hadb_now_unix_ms(env), .now_ms = hadb_now_ms(env)};
     batch->r = hadb_executor_execute_many(&batch->box->executor, &batch->context, batch->requests,
                                           batch->len, batch->responses, &batch->err);
     struct hadb_engine_position at;
@@ -283,6 +286,16 @@ static void executed(struct hadb_req *req, struct hadb_response *response)
         hadb__req_fail(req, code == HADB_EIO || req->maybe_done ? HADB_EUNKNOWN : HADB_EUNAVAIL,
                        req->response.error.message);
         return;
+    }
+    if (code == HADB_EEXPIRED && !req->forwarded) {
+        if (hadb__req_new_id(req)) {
+            hadb__write_route(req);
+            return;
+        }
+        if (req->maybe_done) {
+            hadb__req_fail(req, HADB_EUNKNOWN, HADB_RESULT_GONE);
+            return;
+        }
     }
     req->need_txid = req->response.state_txid;
     if (code == 0) {

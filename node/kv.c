@@ -148,7 +148,8 @@ int hadb__kv_prepare(struct hadb_db *db, const struct hadb_kv_options *options,
         hadb_now_ms(env) + (options->deadline_ms ? options->deadline_ms : HADB_DEADLINE_MS_DEFAULT);
     if (write) {
         req->request.id = options->request_id;
-        if (hadb_id_is_zero(&req->request.id)) {
+        req->own_id = hadb_id_is_zero(&req->request.id);
+        if (req->own_id) {
             hadb_id_v7(env, &req->request.id);
         }
         req->request.if_absent = options->if_absent;

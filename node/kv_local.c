@@ -28,7 +28,8 @@ static int mark(struct hadb_local *local, struct hadb_error *err)
 static int write_once(struct hadb_local *local, struct hadb_req *req, struct hadb_error *err)
 {
     struct hadb_execute_context context = {.term = LOCAL_TERM,
-                                           .now_unix_ms = hadb_now_unix_ms(local->env)};
+                                           .now_unix_ms = hadb_now_unix_ms(local->env),
+                                           .now_ms = hadb_now_ms(local->env)};
     hadb_mutex_lock(&local->mu);
     int r =
         hadb_executor_execute(&local->box.executor, &context, &req->request, &req->response, err);

@@ -123,6 +123,31 @@ static void on_deadline(void *arg)
     }
 }
 
+/* ---- the request id ---- */
+
+#define NEW_IDS_MAX 3u
+
+bool hadb__req_repeated(const struct hadb_req *req)
+{
+    return !req->own_id || req->maybe_done;
+}
+
+/* The clocks of this node and of the leader differ, or one of them was wrong for a while. */
+bool hadb__req_new_id(struct hadb_req *req)
+{
+    if (hadb__req_repeated(req) || req->expired || req->new_ids >= NEW_IDS_MAX ||
+        req->response.usable_unix_ms <= 0) {
+        return false;
+    }
+    req->new_ids++;
+    hadb_id_v7_at(req->db->node->env, req->response.usable_unix_ms, &req->request.id);
+    hadb_response_deinit(&req->response);
+    req->response = (struct hadb_response){0};
+    req->err = (struct hadb_error){0};
+    req->position = (struct hadb_version){0};
+    return true;
+}
+
 /* ---- start ---- */
 
 size_t hadb__req_bytes(const struct hadb_request *request)

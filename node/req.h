@@ -64,6 +64,8 @@ struct hadb_req {
     bool started;
     bool in_job;     /* a worker has it: it cannot be answered now */
     bool maybe_done; /* an earlier attempt may have committed */
+    bool own_id;     /* the id was made here, not chosen by the caller */
+    uint8_t new_ids; /* how often it was made again */
     bool finished;
     bool expired; /* the deadline passed while it could not be answered */
     size_t bytes;
@@ -86,6 +88,16 @@ void hadb__req_finish(struct hadb_req *req, int r, const struct hadb_error *err)
 void hadb__req_fail(struct hadb_req *req, int code, const char *text);
 /* Bytes that a request holds. */
 size_t hadb__req_bytes(const struct hadb_request *request);
+
+#define HADB_RESULT_GONE \
+    "an earlier attempt may have run, and its result is not kept any more: read to see"
+/* May another copy of this request be on its way, or have run? */
+bool hadb__req_repeated(const struct hadb_req *req);
+/*
+ * Loop: the leader refused the id for its age (.response is that answer, and is emptied). True: the request has a new
+ * id, which the leader would take, and no other copy of it exists: route it again.
+ */
+bool hadb__req_new_id(struct hadb_req *req);
 
 void hadb__reqs_add(struct hadb_reqs *list, struct hadb_req *req);
 void hadb__reqs_remove(struct hadb_req *req); /* from whichever it is in */

@@ -5,13 +5,14 @@
  *   request  0  1  version, 1                answer  0  1  version, 1
  *            1  1  type (hadb_request_type)          1  1  1 = stored answer of an earlier attempt
  *            2  1  ack (hadb_ack_mode)               2  2  length of the message
- *            3  1  zero                              4  4  code (signed)
+ *            3  1  1 = another copy may exist        4  4  code (signed)
  *            4 16  request id                        8  8  version of the write: term
  *           20  4  milliseconds left                16  8  … txid
  *           24  8  term that the receiver leads     24  8  durable position: term, 0 = none
  *           32  4  number of operations             32  8  … txid
  *           36  …  operations                       40  8  index of the operation that failed
- *                                                   48  …  message
+ *                                                   48  8  Unix ms that an id would be taken with, or 0
+ *                                                   56  …  message
  *   operation: type 1, flags 1 (bit 0 if_absent), zero 2, key length 4, value length 4,
  *              if_version term 8, txid 8, key, value
  *
@@ -27,7 +28,7 @@
 #define WIRE_VERSION 1u
 #define REQUEST_BYTES 36u
 #define OP_BYTES 28u
-#define ANSWER_BYTES 48u
+#define ANSWER_BYTES 56u
 
 static int put_op(const struct hadb_kv_op *op, struct hadb_buf *out)
 {
@@ -59,7 +60,8 @@ int hadb__wire_encode_request(const struct hadb_req *req, uint32_t left_ms, stru
     bool batch = request->type == HADB_REQUEST_BATCH;
     const struct hadb_kv_op *ops = batch ? request->ops : &one;
     size_t ops_len = batch ? request->ops_len : 1;
-    uint8_t head[REQUEST_BYTES] = {WIRE_VERSION, (uint8_t)request->type, (uint8_t)req->ack};
+    uint8_t head[REQUEST_BYTES] = {WIRE_VERSION, (uint8_t)request->type, (uint8_t)req->ack,
+                                   hadb__req_repeated(req)};
     memcpy(head + 4, request->id.b, 16);
     hadb_put_u32(head + 20, left_ms);
     hadb_put_u64(head + 24, req->sent_term);
@@ -118,7 +120,7 @@ int hadb__wire_decode_request(struct hadb_slice bytes, struct hadb_req *req,
 {
     const uint8_t *p = bytes.data;
     *ops = NULL;
-    if (bytes.len < REQUEST_BYTES || p[0] != WIRE_VERSION || p[3] != 0 || p[1] < HADB_REQUEST_PUT ||
+    if (bytes.len < REQUEST_BYTES || p[0] != WIRE_VERSION || p[3] > 1 || p[1] < HADB_REQUEST_PUT ||
         p[1] > HADB_REQUEST_BATCH || p[2] < HADB_ACK_ASYNC || p[2] > HADB_ACK_BOTH) {
         return bad(err);
     }
@@ -145,7 +147,8 @@ int hadb__wire_decode_request(struct hadb_slice bytes, struct hadb_req *req,
     req->forwarded = true;
     req->forwarded_term = hadb_get_u64(p + 24);
     *left_ms = hadb_get_u32(p + 20);
-    req->request = (struct hadb_request){.type = (enum hadb_request_type)p[1]};
+    req->request =
+        (struct hadb_request){.type = (enum hadb_request_type)p[1], .repeated = p[3] == 1};
     memcpy(req->request.id.b, p + 4, 16);
     if (batch) {
         *ops = list;
@@ -172,6 +175,7 @@ int hadb__wire_encode_answer(const struct hadb_req *req, struct hadb_buf *out,
     hadb_put_u64(head + 24, req->position.term);
     hadb_put_u64(head + 32, req->position.txid);
     hadb_put_u64(head + 40, req->response.failed_op);
+    hadb_put_u64(head + 48, (uint64_t)req->response.usable_unix_ms);
     if (hadb_buf_append(out, head, sizeof head) < 0 || hadb_buf_append_str(out, message) < 0) {
         return hadb_fail_nomem(err);
     }
@@ -189,7 +193,8 @@ int hadb__wire_decode_answer(struct hadb_slice bytes, struct hadb_req *req, stru
     req->response = (struct hadb_response){.code = req->r,
                                            .deduplicated = p[1] == 1,
                                            .version = {hadb_get_u64(p + 8), hadb_get_u64(p + 16)},
-                                           .failed_op = (size_t)hadb_get_u64(p + 40)};
+                                           .failed_op = (size_t)hadb_get_u64(p + 40),
+                                           .usable_unix_ms = (int64_t)hadb_get_u64(p + 48)};
     req->position = (struct hadb_version){hadb_get_u64(p + 24), hadb_get_u64(p + 32)};
     req->err = (struct hadb_error){0};
     if (req->r < 0) {

@@ -53,6 +53,8 @@ struct group {
     void *scan;
     struct hadb_id oldest; /* next one that may leave … */
     bool has_oldest;       /* … if there is one */
+    hadb_txid oldest_txid; /* … and the transaction that brought it */
+    hadb_txid kept_txid;   /* results of transactions <= it have been kept for long enough */
 };
 
 /* ---- horizon and results that leave ---- */
@@ -78,9 +80,10 @@ static int horizon_load(struct group *group, struct hadb_error *err)
 
 static int oldest_next(struct group *group, struct hadb_error *err)
 {
-    struct hadb_item item;
+    struct hadb_item item = {0};
     int r = hadb_engine_scan_next(group->kv->engine, group->scan, &item, err);
     group->has_oldest = r == 0;
+    group->oldest_txid = item.version.txid;
     if (r == 0 && !hadb__result_key_id(item.key, &group->oldest)) {
         return hadb_fail(err, HADB_ECORRUPT, "a result key of %zu bytes", item.key.len);
     }
@@ -97,11 +100,19 @@ static int oldest_open(struct group *group, struct hadb_error *err)
     return r != 0 ? r : oldest_next(group, err);
 }
 
+/*
+ * A result leaves when it was kept for long enough, which no wall clock can tell, and its id is so old that
+ * clients with the right time do not meet the horizon above it.
+ */
 static bool may_leave(const struct group *group, const struct horizon *horizon)
 {
-    return group->has_oldest && (horizon->results > HADB_REQUEST_IDS_MAX ||
-                                 hadb_id_v7_unix_ms(&group->oldest) <
-                                     group->context->now_unix_ms - HADB_REQUEST_AGE_MS_MAX);
+    if (!group->has_oldest) {
+        return false;
+    }
+    int64_t old_unix_ms = group->context->now_unix_ms - HADB_REQUEST_AGE_MS_MAX;
+    bool old =
+        group->oldest_txid <= group->kept_txid && hadb_id_v7_unix_ms(&group->oldest) < old_unix_ms;
+    return old || horizon->results > HADB_REQUEST_IDS_MAX;
 }
 
 /* ---- the group ---- */
@@ -117,6 +128,7 @@ static int group_init(struct group *group, struct hadb_error *err)
     }
     group->applied_txid = position.last_txid;
     group->last_txid = position.last_txid;
+    group->kept_txid = hadb__kv_ages_note(&group->kv->ages, group->context, position.last_txid);
     int r = horizon_load(group, err);
     return r != 0 ? r : oldest_open(group, err);
 }
@@ -247,6 +259,31 @@ static int read_result(const struct hadb_buf *record, uint64_t digest, struct ha
     return 0;
 }
 
+/* An unknown id must be inside the window, whose middle is the leader's clock, or the horizon if that is later. */
+static int judge_age(const struct group *group, int64_t unix_ms, struct hadb_response *response,
+                     struct hadb_error *err)
+{
+    int64_t oldest = group->horizon.oldest_unix_ms;
+    int64_t now = HADB_MAX(group->context->now_unix_ms, oldest);
+    if (unix_ms >= oldest && unix_ms <= now + HADB_REQUEST_AHEAD_MS_MAX) {
+        return 0;
+    }
+    response->state_txid = group->last_txid;
+    response->usable_unix_ms = now;
+    if (unix_ms < oldest) {
+        return hadb_fail(err, HADB_EEXPIRED,
+                         "the request id is %" PRId64
+                         " ms too old to tell whether it ran before: check the clocks, "
+                         "read, and write with a new id, or with none",
+                         oldest - unix_ms);
+    }
+    return hadb_fail(err, HADB_EEXPIRED,
+                     "the request id is %" PRId64
+                     " ms ahead of the leader's clock: check the clocks, or write without "
+                     "an id",
+                     unix_ms - now);
+}
+
 /* A stored result answers; otherwise the id must be inside the window. */
 static int judge_id(struct group *group, const struct hadb_request *request, uint64_t digest,
                     struct hadb_response *response, enum judgement *out, struct hadb_error *err)
@@ -265,20 +302,8 @@ static int judge_id(struct group *group, const struct hadb_request *request, uin
         *out = ANSWERED;
         return r;
     }
-    int64_t time = hadb_id_v7_unix_ms(&request->id);
-    if (time < group->horizon.oldest_unix_ms) {
-        response->state_txid = group->last_txid;
-        return hadb_fail(err, HADB_EEXPIRED,
-                         "the request id is %" PRId64 " ms older than the horizon",
-                         group->horizon.oldest_unix_ms - time);
-    }
-    if (time > group->context->now_unix_ms + HADB_REQUEST_AHEAD_MS_MAX) {
-        return hadb_fail(err, HADB_EEXPIRED,
-                         "the request id is %" PRId64 " ms ahead of the leader's clock",
-                         time - group->context->now_unix_ms);
-    }
     *out = RUN;
-    return 0;
+    return judge_age(group, hadb_id_v7_unix_ms(&request->id), response, err);
 }
 
 /* All conditions, on the state before the request. 0 with response->code set. */

@@ -11,8 +11,9 @@
  *   'h'                      horizon: oldest request time that is accepted, and the number of results kept
  *
  * Results leave in the transactions of later requests (up to HADB_PRUNE_LEN_MAX each, oldest id first), once
- * they are older than HADB_REQUEST_AGE_MS_MAX or beyond HADB_REQUEST_IDS_MAX; the horizon rises above
- * what left. Both are part of the history, so all nodes agree. Executors keep no state of their own.
+ * the leader has kept them for HADB_REQUEST_AGE_MS_MAX by its monotonic clock and their ids are as old by its wall
+ * clock, or beyond HADB_REQUEST_IDS_MAX; the horizon rises above what left. Both are part of the history, so
+ * all nodes agree. An executor remembers for how long there have been results, and nothing else.
  */
 #ifndef HADB_EXECUTOR_H
 #define HADB_EXECUTOR_H
@@ -82,12 +83,15 @@ struct hadb_response {
     /* SCAN with items.more: start (inclusive) of the next page, or its end (exclusive) in reverse. */
     struct hadb_buf next;
     struct hadb_error error; /* code < 0 */
+    /* HADB_EEXPIRED: an id of this time (Unix milliseconds) would have been taken; else 0. */
+    int64_t usable_unix_ms;
 };
 
 /** What the leader brings to a write. */
 struct hadb_execute_context {
     uint64_t term;       /* of the leader; never decreases */
     int64_t now_unix_ms; /* its wall clock; no decision about safety rests on it */
+    uint64_t now_ms; /* its monotonic clock: how long results have been kept is measured with it */
 };
 
 /**

@@ -73,7 +73,8 @@ struct hadb_kv_items {
 /*
  * Failures that all writes share: HADB_EUNAVAIL and HADB_EFENCED mean surely not done (no leader before
  * the deadline, overload, replaced before the commit); HADB_EUNKNOWN means that the deadline ended
- * while the outcome was open: repeat the call with result->request_id. @result may be NULL and
+ * while the outcome was open: repeat the call with result->request_id. HADB_EEXPIRED: an id that the caller
+ * chose is too old or from the future; this call did nothing, an earlier one may have. @result may be NULL and
  * is written on every return but HADB_EINVAL.
  */
 

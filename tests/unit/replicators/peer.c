@@ -135,7 +135,14 @@ struct hadb_request delete_request(const char *key)
 struct hadb_response run_at(struct peer *peer, uint64_t term, int64_t now_unix_ms,
                             const struct hadb_request *request)
 {
-    const struct hadb_execute_context context = {.term = term, .now_unix_ms = now_unix_ms};
+    return run_clocks(peer, term, now_unix_ms, (uint64_t)now_unix_ms, request);
+}
+
+struct hadb_response run_clocks(struct peer *peer, uint64_t term, int64_t now_unix_ms,
+                                uint64_t now_ms, const struct hadb_request *request)
+{
+    const struct hadb_execute_context context = {
+        .term = term, .now_unix_ms = now_unix_ms, .now_ms = now_ms};
     struct hadb_response response;
     int r = hadb_executor_execute(&peer->executor, &context, request, &response, NULL);
     assert_int_equal(r, response.code);

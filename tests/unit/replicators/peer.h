@@ -62,6 +62,9 @@ struct hadb_id next_id(void); /* a fresh one at NOW */
 struct hadb_request put_request(const char *key, const char *value);
 struct hadb_request delete_request(const char *key);
 struct hadb_response run(struct peer *peer, uint64_t term, const struct hadb_request *request);
+struct hadb_response run_clocks(struct peer *peer, uint64_t term, int64_t now_unix_ms,
+                                uint64_t now_ms, const struct hadb_request *request);
+/* … both clocks alike. */
 struct hadb_response run_at(struct peer *peer, uint64_t term, int64_t now_unix_ms,
                             const struct hadb_request *request);
 void put(struct peer *peer, uint64_t term, const char *key, const char *value);

@@ -14,7 +14,8 @@ static int run_group(struct peer *peer, uint64_t term, const struct hadb_request
     for (size_t i = 0; i < len; i++) {
         pointers[i] = &requests[i];
     }
-    const struct hadb_execute_context context = {.term = term, .now_unix_ms = NOW};
+    const struct hadb_execute_context context = {
+        .term = term, .now_unix_ms = NOW, .now_ms = (uint64_t)NOW};
     return hadb_executor_execute_many(&peer->executor, &context, pointers, len, responses, NULL);
 }
 
@@ -322,36 +323,99 @@ static void results__leave_four_at_a_time_once_they_are_old(void **state)
         requests[i].id = make_id(NOW + i, i);
         assert_int_equal(run_at(&a, 1, NOW + i, &requests[i]).code, 0);
     }
-    assert_int_equal(count_results(&a), 10);
-    /* Kept to the last millisecond. */
-    int64_t later = NOW + HADB_REQUEST_AGE_MS_MAX;
     struct hadb_request request = put_request("b", "1");
-    request.id = make_id(later, 1);
-    assert_int_equal(run_at(&a, 1, later, &request).code, 0);
-    assert_int_equal(count_results(&a), 11);
-    later += 7; /* ids of NOW to NOW + 6 are old now */
-    request.id = make_id(later, 2);
-    assert_int_equal(run_at(&a, 1, later, &request).code, 0);
-    assert_int_equal(count_results(&a), 12 - 4);
-    request.id = make_id(later, 3);
-    assert_int_equal(run_at(&a, 1, later, &request).code, 0);
-    assert_int_equal(count_results(&a), 9 - 3);
-    assert_int_equal(recorded_results(&a), 6);
+    int64_t noted =
+        NOW + HADB_REQUEST_AGE_MS_MAX / 4; /* from here on the ten are known to be there */
+    request.id = make_id(noted, 1);
+    assert_int_equal(run_at(&a, 1, noted, &request).code, 0);
+    /* Kept to the last millisecond. */
+    int64_t later = noted + HADB_REQUEST_AGE_MS_MAX;
+    request.id = make_id(later - 1, 1);
+    assert_int_equal(run_at(&a, 1, later - 1, &request).code, 0);
+    assert_int_equal(count_results(&a), 12);
+    static const unsigned left[] = {9, 6, 5};
+    for (uint32_t i = 0; i < 3; i++) {
+        request.id = make_id(later, i);
+        assert_int_equal(run_at(&a, 1, later, &request).code, 0);
+        assert_int_equal(count_results(&a), left[i]);
+    }
+    assert_int_equal(recorded_results(&a), 5);
     /* What left is refused, never executed again; what stayed still answers. */
     for (uint32_t i = 0; i < 10; i++) {
         struct hadb_response response = run_at(&a, 1, later, &requests[i]);
-        assert_int_equal(response.code, i < 7 ? HADB_EEXPIRED : 0);
-        assert_int_equal(response.deduplicated, i >= 7);
-        assert_int_equal(response.state_txid, i < 7 ? 13 : i + 1);
+        assert_int_equal(response.code, HADB_EEXPIRED);
+        assert_int_equal(response.state_txid, 15);
+        assert_int_equal(response.usable_unix_ms, later);
     }
-    assert_int_equal(peer_position(&a).last_txid, 13);
+    request.key = hadb_slice_str("b");
+    request.id = make_id(noted, 1);
+    assert_true(run_at(&a, 1, later, &request).deduplicated);
+    assert_int_equal(peer_position(&a).last_txid, 15);
     /* A follower has the same results and the same horizon, and refuses the same. */
     ship(&a, &b);
     assert_same(&a, &b);
-    assert_int_equal(run_at(&b, 2, later, &requests[6]).code, HADB_EEXPIRED);
-    assert_true(run_at(&b, 2, later, &requests[7]).deduplicated);
+    assert_int_equal(run_at(&b, 2, later, &requests[9]).code, HADB_EEXPIRED);
+    assert_true(run_at(&b, 2, later, &request).deduplicated);
     peer_close(&a);
     peer_close(&b);
+}
+
+/* A leader whose wall clock is ahead of its clients' keeps their results as long as any other. */
+static void results__are_kept_as_long_under_a_clock_that_is_ahead(void **state)
+{
+    struct peer peer;
+    peer_open(&peer, *state);
+    const int64_t ahead = NOW + 3600000;
+    struct hadb_request requests[4];
+    for (uint32_t i = 0; i < 4; i++) {
+        requests[i] = put_request("a", "1");
+        requests[i].id = make_id(NOW + i, i);
+        assert_int_equal(run_clocks(&peer, 1, ahead + i, i, &requests[i]).code, 0);
+    }
+    struct hadb_request late = put_request("a", "2"); /* on its way for a while */
+    late.id = make_id(NOW - 1, 9);
+    assert_int_equal(run_clocks(&peer, 1, ahead + 5, 5, &late).code, 0);
+    for (uint32_t i = 0; i < 4; i++) {
+        assert_true(run_clocks(&peer, 1, ahead + 10, 10, &requests[i]).deduplicated);
+    }
+    /* A new leader does not know how long they were kept: it begins to count. */
+    late.id = make_id(NOW + 10, 10);
+    uint64_t now_ms = 2 * HADB_REQUEST_AGE_MS_MAX;
+    assert_int_equal(run_clocks(&peer, 2, ahead, now_ms, &late).code, 0);
+    late.id = make_id(NOW + 11, 11);
+    now_ms += HADB_REQUEST_AGE_MS_MAX - 1;
+    assert_int_equal(run_clocks(&peer, 2, ahead, now_ms, &late).code, 0);
+    assert_int_equal(count_results(&peer), 7);
+    late.id = make_id(NOW + 12, 12);
+    assert_int_equal(run_clocks(&peer, 2, ahead, now_ms + 1, &late).code, 0);
+    assert_int_equal(count_results(&peer), 8 - 4);
+    peer_close(&peer);
+}
+
+/* A clock that was ahead by an hour has raised the horizon into the future. */
+static void horizon__in_the_future_says_which_id_would_be_taken(void **state)
+{
+    struct peer peer;
+    peer_open(&peer, *state);
+    const int64_t wrong = NOW + 3600000;
+    uint8_t record[HADB__HORIZON_BYTES] = {HADB__HORIZON_VERSION};
+    hadb_put_u64(record + HADB__HORIZON_TIME_AT, (uint64_t)wrong);
+    const struct hadb_op op = {.type = HADB_OP_PUT,
+                               .key = hadb_slice_str("h"),
+                               .value = hadb_slice(record, sizeof(record))};
+    HADB_CLEANUP(hadb_buf_deinit) struct hadb_buf txn = {0};
+    assert_int_equal(hadb_txn_encode(1, 1, NOW, &op, 1, &txn, NULL), 0);
+    assert_int_equal(hadb_engine_apply(&peer.engine, hadb_buf_slice(&txn), NULL, NULL), 0);
+    struct hadb_request request = put_request("a", "1");
+    request.id = make_id(NOW, 1);
+    struct hadb_response response = run_clocks(&peer, 1, NOW, 1, &request);
+    assert_int_equal(response.code, HADB_EEXPIRED);
+    assert_int_equal(response.usable_unix_ms, wrong);
+    request.id = make_id(wrong, 1);
+    assert_int_equal(run_clocks(&peer, 1, NOW, 1, &request).code, 0);
+    request.id = make_id(wrong + HADB_REQUEST_AHEAD_MS_MAX + 1, 2);
+    assert_int_equal(run_clocks(&peer, 1, NOW, 1, &request).code, HADB_EEXPIRED);
+    peer_close(&peer);
 }
 
 /* As above, all in one group: results that leave are those from before the group. */
@@ -359,11 +423,14 @@ static void results__leave_in_groups_too(void **state)
 {
     struct peer peer;
     peer_open(&peer, *state);
+    const int64_t before = NOW - 2 * HADB_REQUEST_AGE_MS_MAX;
+    struct hadb_request old = put_request("a", "1");
     for (uint32_t i = 0; i < 6; i++) {
-        struct hadb_request old = put_request("a", "1");
         old.id = make_id(NOW - HADB_REQUEST_AGE_MS_MAX - 100 + i, i);
-        assert_int_equal(run_at(&peer, 1, NOW - HADB_REQUEST_AGE_MS_MAX, &old).code, 0);
+        assert_int_equal(run_at(&peer, 1, before, &old).code, 0);
     }
+    /* Only with the next write after a while they are known to be there. */
+    assert_true(run_at(&peer, 1, before + HADB_REQUEST_AGE_MS_MAX / 2, &old).deduplicated);
     struct hadb_request requests[4] = {put_request("b", "1"), put_request("c", "1"),
                                        put_request("d", "1"), put_request("e", "1")};
     /* The first ones raise the horizon above this id. */
@@ -543,6 +610,8 @@ int main(void)
         ON_ENGINES(id__outside_the_window_is_refused_and_never_executed),
         ON_ENGINES(results__leave_four_at_a_time_once_they_are_old),
         ON_ENGINES(results__leave_in_groups_too),
+        ON_ENGINES(results__are_kept_as_long_under_a_clock_that_is_ahead),
+        ON_ENGINES(horizon__in_the_future_says_which_id_would_be_taken),
         ON_ENGINES(results__leave_when_there_are_too_many),
         ON_ENGINES(horizon__that_cannot_be_read_stops_writes),
         ON_ENGINES(batch__is_one_transaction_or_nothing),
