@@ -285,6 +285,7 @@ void hadb__http_on_completed(void *cls, struct MHD_Connection *mhd, void **con_c
         x->conn->exchange = NULL;
         x->conn->since_ms = hadb_now_ms(hadb_loop_env(x->server->loop));
         x->conn = NULL;
+        hadb__http_idle(x->server);
     }
     x->suspended = false;
     if (x->stream) {

@@ -144,10 +144,11 @@ static bool target_ok(const struct hadb_http_exchange *x, const char *version)
     return x->uri_len > 0 && x->mhd_uri && version == x->mhd_uri + x->uri_len + 1;
 }
 
-static bool authorised(const struct hadb_http_exchange *x, struct MHD_Connection *mhd)
+static bool authorised(struct hadb_http_exchange *x, struct MHD_Connection *mhd)
 {
     struct hadb_http_server *server = x->server;
     if (!server->token) {
+        x->conn->trusted = true;
         return true;
     }
     if (server->exempt && server->exempt(server->arg, x->method, hadb_slice(x->uri, x->path_len))) {
@@ -161,7 +162,9 @@ static bool authorised(const struct hadb_http_exchange *x, struct MHD_Connection
     while (*value == ' ') {
         value++;
     }
-    return hadb_secret_eq(value, server->token);
+    bool right = hadb_secret_eq(value, server->token);
+    x->conn->trusted |= right;
+    return right;
 }
 
 static void check_form(struct hadb_http_exchange *x, const char *version,

@@ -11,12 +11,14 @@
  * Happy path: readable → MHD_run() → handlers → … hadb_http_reply() → kick → prepare → MHD_run() sends.
  * Failure modes: clients that send or read too slowly are cut off by libmicrohttpd's inactivity time-out
  * and by the sweep, which wants a head within that time and a body at BODY_BYTES_PER_MS_MIN; a request line
- * so broken that libmicrohttpd drops it without a word is answered with 400 here.
+ * so broken that libmicrohttpd drops it without a word is answered with 400 here. Clients that hold connections
+ * and ask nothing lose the oldest of them when others come.
  */
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -30,7 +32,10 @@
 #define BODIES_DEFAULT ((size_t)1 << 30)
 /* Of libmicrohttpd, per connection: a head, and what it keeps for each header. */
 #define CONNECTION_BYTES_MAX ((size_t)HADB_HTTP_HEAD_BYTES_MAX + (32u << 10))
-#define CONNECTIONS_DEFAULT 1024u
+/* So many places, at most, are kept free: as many new connections can come in one round of libmicrohttpd, and more. */
+#define CONNECTIONS_SPARE_MAX 32u
+#define CONNECTIONS_PER_SPARE 8u
+#define CONNECTIONS_SHARE 8u /* of the open files, when there are too few: an eighth */
 #define IDLE_DEFAULT_S 60u
 #define BACKLOG_MAX 1024
 #define SWEEP_EVERY_MS_MAX 5000u
@@ -140,6 +145,54 @@ static uint64_t sweep_every_ms(const struct hadb_http_server *server)
     return HADB_MIN(server->idle_timeout_ms, (uint64_t)SWEEP_EVERY_MS_MAX);
 }
 
+static void expire(struct hadb_http_conn *conn)
+{
+    if (!conn->expired) {
+        conn->expired = true;
+        conn->server->expired_len++;
+        shutdown(conn->fd, SHUT_RD); /* libmicrohttpd reads the end and closes */
+    }
+}
+
+/* Nobody waits for an answer on it: between two requests, or before the first whole one of a client that has
+ * not shown a token yet. */
+static bool may_go(const struct hadb_http_conn *conn)
+{
+    const struct hadb_http_exchange *x = conn->exchange;
+    return !conn->expired && (!x || (!conn->trusted && !x->dispatched));
+}
+
+/* Ends the oldest connection that may go, those first that never brought the token. @newest never goes. */
+static void make_room(struct hadb_http_server *server, const struct hadb_http_conn *newest)
+{
+    struct hadb_http_conn *victim = NULL;
+    for (struct hadb_http_conn *conn = server->conns; conn; conn = conn->next) {
+        if (conn == newest || !may_go(conn)) {
+            continue;
+        }
+        if (!victim || (victim->trusted && !conn->trusted) ||
+            (victim->trusted == conn->trusted && conn->since_ms <= victim->since_ms)) {
+            victim = conn;
+        }
+    }
+    if (victim) {
+        expire(victim);
+        hadb__http_kick(server);
+    }
+}
+
+static unsigned spare(const struct hadb_http_server *server)
+{
+    return HADB_MIN(CONNECTIONS_SPARE_MAX, server->conns_max / CONNECTIONS_PER_SPARE);
+}
+
+void hadb__http_idle(struct hadb_http_server *server)
+{
+    if (spare(server) > 0 && server->conns_len - server->expired_len >= server->conns_max) {
+        make_room(server, NULL);
+    }
+}
+
 static void sweep(void *arg)
 {
     struct hadb_http_server *server = arg;
@@ -153,9 +206,8 @@ static void sweep(void *arg)
             }
             limit_ms += x->body_received / BODY_BYTES_PER_MS_MIN;
         }
-        if (now > conn->since_ms + limit_ms && !conn->expired) {
-            conn->expired = true;
-            shutdown(conn->fd, SHUT_RD); /* libmicrohttpd reads the end and closes */
+        if (now > conn->since_ms + limit_ms) {
+            expire(conn);
         }
     }
     hadb__http_linger_sweep(server, now);
@@ -186,7 +238,11 @@ static void conn_opened(struct hadb_http_server *server, struct MHD_Connection *
         conn->next->prev = conn;
     }
     server->conns = conn;
+    server->conns_len++;
     *socket_context = conn;
+    if (server->conns_len - server->expired_len > server->conns_max - spare(server)) {
+        make_room(server, conn);
+    }
     if (!hadb_timer_active(&server->sweep)) {
         hadb_timer_start(&server->sweep, conn->since_ms + sweep_every_ms(server));
     }
@@ -213,6 +269,8 @@ static void conn_closed(struct hadb_http_server *server, void **socket_context)
     if (conn->next) {
         conn->next->prev = conn->prev;
     }
+    server->conns_len--;
+    server->expired_len -= conn->expired;
     hadb_free(conn);
     hadb__http_kick(server); /* at the connection limit only another run accepts again */
 }
@@ -251,19 +309,16 @@ HADB_PRINTF(2, 0) static void log_line(void *cls, const char *fmt, va_list args)
     }
 }
 
-static struct MHD_Daemon *start_daemon(struct hadb_http_server *server,
-                                       const struct hadb_http_server_options *options,
-                                       int listen_fd)
+static struct MHD_Daemon *start_daemon(struct hadb_http_server *server, int listen_fd)
 {
     unsigned flags = MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_TURBO | MHD_USE_ERROR_LOG;
     unsigned idle_s = (unsigned)(server->idle_timeout_ms / 1000);
-    unsigned conns_max = options->connections_max ? options->connections_max : CONNECTIONS_DEFAULT;
     /* clang-format off */
     return MHD_start_daemon(flags, 0, NULL, NULL, hadb__http_on_request, server,
         MHD_OPTION_EXTERNAL_LOGGER, log_line, server, /* first, so that it gets every line */
         MHD_OPTION_LISTEN_SOCKET, listen_fd,
         MHD_OPTION_CONNECTION_MEMORY_LIMIT, CONNECTION_BYTES_MAX,
-        MHD_OPTION_CONNECTION_LIMIT, conns_max,
+        MHD_OPTION_CONNECTION_LIMIT, server->conns_max,
         MHD_OPTION_CONNECTION_TIMEOUT, idle_s,
         MHD_OPTION_URI_LOG_CALLBACK, hadb__http_on_uri, server,
         MHD_OPTION_UNESCAPE_CALLBACK, keep_escapes, NULL,
@@ -351,6 +406,19 @@ static int check_options(const struct hadb_http_server_options *options,
     return 0;
 }
 
+/* What the limit of open files leaves for connections. */
+static unsigned connections_default(unsigned files_extra)
+{
+    struct rlimit files;
+    if (getrlimit(RLIMIT_NOFILE, &files) != 0 || files.rlim_cur == RLIM_INFINITY) {
+        return HADB_HTTP_CONNECTIONS_MAX;
+    }
+    rlim_t reserved = (rlim_t)HADB_HTTP_FILES_RESERVED + files_extra;
+    rlim_t left = files.rlim_cur > reserved ? files.rlim_cur - reserved : 0;
+    left = HADB_MAX(left, files.rlim_cur / CONNECTIONS_SHARE);
+    return (unsigned)HADB_MIN(HADB_MAX(left, 1u), (rlim_t)HADB_HTTP_CONNECTIONS_MAX);
+}
+
 static struct hadb_http_server *server_new(struct hadb_loop *loop,
                                            const struct hadb_http_server_options *options)
 {
@@ -368,6 +436,8 @@ static struct hadb_http_server *server_new(struct hadb_loop *loop,
     server->bodies_bytes_max =
         options->bodies_bytes_max ? options->bodies_bytes_max : BODIES_DEFAULT;
     server->idle_timeout_ms = (uint64_t)idle_s * 1000;
+    server->conns_max = options->connections_max ? options->connections_max
+                                                 : connections_default(options->files_extra);
     server->watch_fd = epoll_create1(EPOLL_CLOEXEC);
     bool has_token = options->token && *options->token;
     server->token = has_token ? hadb_strdup(options->token) : NULL;
@@ -404,7 +474,7 @@ static int start_on_loop(struct start_args *args)
         return r;
     }
     hadb_net_format(&address, server->address);
-    server->mhd = start_daemon(server, args->options, listen_fd);
+    server->mhd = start_daemon(server, listen_fd);
     if (!server->mhd) {
         close(listen_fd);
         server_free(server);

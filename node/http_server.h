@@ -17,6 +17,11 @@
 #define HADB_HTTP_HEADERS_MAX 128u
 #define HADB_HTTP_HEAD_BYTES_MAX (256u << 10) /* request line and headers together */
 
+/* Connections at a time; and what of the process's open files they leave to storage, leases, lingering answers and
+ * peers. */
+#define HADB_HTTP_CONNECTIONS_MAX 1024u
+#define HADB_HTTP_FILES_RESERVED 512u
+
 struct hadb_http_server;
 struct hadb_http_exchange; /* one request and its one answer */
 struct hadb_http_stream;   /* an answer without end */
@@ -51,10 +56,13 @@ struct hadb_http_server_options {
     bool (*exempt)(void *arg, enum hadb_http_method method, struct hadb_slice path);
     /* The longest body of such a request, 0 = body_bytes_max; asked before the body is read. NULL = always that. */
     size_t (*body_max)(void *arg, enum hadb_http_method method, struct hadb_slice path);
-    void *arg;                /* for handler, exempt and body_max */
-    size_t body_bytes_max;    /* one request body, above it 413; 0 = 65 MiB */
-    size_t bodies_bytes_max;  /* all bodies in memory together, above it 503; 0 = 1 GiB */
-    unsigned connections_max; /* above it clients wait in the backlog; 0 = 1024 */
+    void *arg;               /* for handler, exempt and body_max */
+    size_t body_bytes_max;   /* one request body, above it 413; 0 = 65 MiB */
+    size_t bodies_bytes_max; /* all bodies in memory together, above it 503; 0 = 1 GiB */
+    /* Near it a new connection ends the oldest one that is idle, those first that never brought the token; when all
+     * are busy clients wait in the backlog. 0 = HADB_HTTP_CONNECTIONS_MAX, or what the open files allow. */
+    unsigned connections_max;
+    unsigned files_extra; /* … leaving so many more than HADB_HTTP_FILES_RESERVED */
     unsigned
         idle_timeout_s; /* a request that stalls, an idle keep-alive, a client that does not take
                                     * its answer; streams are exempt; 0 = 60 s */

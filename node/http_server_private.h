@@ -31,7 +31,8 @@ struct hadb_http_conn {
     bool countable;    /* … if none of them was chunked or broken off */
     bool hup;          /* the peer has closed, or half-closed */
     bool unread;       /* the last request was not read to its end */
-    bool expired;      /* shut down for being too slow */
+    bool expired;      /* shut down: too slow, or to make room */
+    bool trusted;      /* a request on it brought the token (or needed none at all) */
 };
 
 struct hadb_http_exchange {
@@ -91,6 +92,8 @@ struct hadb_http_server {
     bool quiesced;
     bool stopping;
     struct hadb_http_conn *conns;
+    unsigned conns_len, expired_len; /* … of which this many are on their way out */
+    unsigned conns_max;              /* const after start */
     struct hadb_http_linger *lingers;
     unsigned lingers_len;
     struct hadb_http_exchange *late_head, *late_tail; /* gone callbacks that are due */
@@ -101,6 +104,8 @@ struct hadb_http_server {
 /* http_server.c */
 void hadb__http_kick(struct hadb_http_server *server);
 void hadb__http_poke(struct hadb_http_conn *conn);
+/* A connection has become idle: at the limit the oldest such one gives its place to who waits. */
+void hadb__http_idle(struct hadb_http_server *server);
 
 void hadb__http_handle_closed(struct hadb_http_server *server); /* one that handles_open counts */
 

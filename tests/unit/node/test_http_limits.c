@@ -339,6 +339,94 @@ static void server__stops_while_refused_clients_linger(void **state)
     }
 }
 
+/* ---- connections ---- */
+
+#define PLAIN "GET /echo HTTP/1.1\r\nHost: x\r\n"
+#define TOKEN "Authorization: Bearer sesame\r\n"
+
+/* 16 places; 100 clients that say nothing or half a head, and one that asks, on a connection that it keeps. */
+static void crowd(struct rig *rig, int fds[100], int kept)
+{
+    for (size_t i = 0; i < 100; i++) {
+        fds[i] = raw_connect(rig->address);
+        if (i % 2) {
+            raw_send_str(fds[i], "GET /half HTTP/1.1\r\n");
+        }
+        if (i % 10 == 0) {
+            raw_send_str(kept, PLAIN TOKEN "\r\n");
+            struct raw_reply reply = raw_read(kept);
+            assert_int_equal(reply.status, 200);
+            raw_reply_deinit(&reply);
+        }
+    }
+}
+
+static void limit__idle_connections_give_way_to_others_and_those_with_a_token_stay(void **state)
+{
+    (void)state;
+    struct hadb_http_server_options options = {
+        .connections_max = 16, .token = "sesame", .idle_timeout_s = 3600};
+    struct rig *rig = rig_up(options);
+    int fds[100];
+    int kept = raw_connect(rig->address);
+    crowd(rig, fds, kept);
+    for (int i = 0; i < 20; i++) {
+        struct raw_reply reply = ask(rig, PLAIN TOKEN "\r\n");
+        assert_int_equal(reply.status, 200);
+        raw_reply_deinit(&reply);
+    }
+    int more[100];
+    crowd(rig, more, kept); /* the first hundred have not closed */
+    for (size_t i = 0; i < HADB_LEN(fds); i++) {
+        close(fds[i]);
+        close(more[i]);
+    }
+    close(kept);
+    rig_down(rig);
+}
+
+static void release_held(void *arg)
+{
+    struct rig *rig = arg;
+    hadb_http_reply(rig->held, 200, NULL, 0, hadb_slice_str("held"));
+}
+
+static void limit__a_request_in_progress_keeps_its_place(void **state)
+{
+    (void)state;
+    struct rig *rig = rig_up((struct hadb_http_server_options){.connections_max = 16});
+    int held = raw_connect(rig->address);
+    raw_send_str(held, "GET /hold HTTP/1.1\r\nHost: x\r\n\r\n");
+    gate_wait(&rig->held_gate, 1);
+    int body = raw_connect(rig->address); /* half a body */
+    raw_send_str(body, "PUT /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\n\r\nab");
+    struct raw_reply reply = ask(rig, PLAIN "\r\n"); /* comes behind that head */
+    raw_reply_deinit(&reply);
+    int fds[64];
+    for (size_t i = 0; i < HADB_LEN(fds); i++) { /* all of them idle after a request */
+        fds[i] = raw_connect(rig->address);
+        raw_send_str(fds[i], PLAIN "\r\n");
+        reply = raw_read(fds[i]);
+        assert_int_equal(reply.status, 200);
+        raw_reply_deinit(&reply);
+    }
+    raw_send_str(body, "cd");
+    reply = raw_read(body);
+    assert_int_equal(reply.status, 200);
+    assert_int_equal(reply.body.len, 4);
+    raw_reply_deinit(&reply);
+    assert_int_equal(hadb_loop_call(rig->loop, release_held, rig), 0);
+    reply = raw_read(held);
+    assert_int_equal(reply.status, 200);
+    raw_reply_deinit(&reply);
+    for (size_t i = 0; i < HADB_LEN(fds); i++) {
+        close(fds[i]);
+    }
+    close(body);
+    close(held);
+    rig_down(rig);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -351,6 +439,8 @@ int main(void)
         cmocka_unit_test(limit__a_client_that_sends_on_still_sees_its_refusal),
         cmocka_unit_test(limit__those_who_never_stop_sending_are_cut_off),
         cmocka_unit_test(server__stops_while_refused_clients_linger),
+        cmocka_unit_test(limit__idle_connections_give_way_to_others_and_those_with_a_token_stay),
+        cmocka_unit_test(limit__a_request_in_progress_keeps_its_place),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
