@@ -81,6 +81,14 @@ static void refuse_db(struct hadb_db *db, struct hadb_http_exchange *exchange, c
     hadb__api_refuse(exchange, HADB_EUNAVAIL, message);
 }
 
+static void not_open_yet(const struct hadb_node *node, const char *name,
+                         struct hadb_http_exchange *exchange)
+{
+    char message[200];
+    snprintf(message, sizeof message, "database %s is not open on node %s yet", name, node->name);
+    hadb__api_refuse(exchange, HADB_EUNAVAIL, message);
+}
+
 static void healthz(struct hadb_node *node, struct hadb_http_exchange *exchange)
 {
     for (struct hadb_db *db = node->dbs; db; db = db->next) {
@@ -102,6 +110,15 @@ static void readyz(struct hadb_node *node, struct hadb_http_exchange *exchange)
     }
     if (node->peers.namesake.code) {
         hadb__api_error(exchange, HADB_EUNAVAIL, &node->peers.namesake);
+        return;
+    }
+    if (!node->dbs && node->announced_len == 0 && node->known.len > 0) {
+        hadb__api_refuse(exchange, HADB_EUNAVAIL, "no database is open");
+        return;
+    }
+    const char *unopened = hadb__node_unopened(node);
+    if (unopened) {
+        not_open_yet(node, unopened, exchange);
         return;
     }
     for (struct hadb_db *db = node->dbs; db; db = db->next) {
@@ -278,7 +295,9 @@ static struct hadb_db *find_db(struct hadb_node *node, struct hadb_slice segment
         name[segment.len] = '\0';
     }
     struct hadb_db *db = name[0] ? hadb__node_find_db(node, name) : NULL;
-    if (!db) {
+    if (!db && hadb__node_expects(node, name)) {
+        not_open_yet(node, name, exchange);
+    } else if (!db) {
         snprintf(message, sizeof message, "no database '%s' on node %s", name, node->name);
         hadb__api_refuse(exchange, HADB_ENODB, message);
     }
@@ -313,11 +332,12 @@ void hadb__api_handle(void *arg, struct hadb_http_exchange *exchange,
     struct hadb_node *node = arg;
     struct target target;
     struct hadb_error err;
-    if (__atomic_load_n(&node->closing, __ATOMIC_ACQUIRE)) {
+    find_path(request->path, &target);
+    bool of_life = target.route && target.route->node == healthz; /* asks nothing but the loop */
+    if (__atomic_load_n(&node->closing, __ATOMIC_ACQUIRE) && !of_life) {
         hadb__api_refuse(exchange, HADB_EUNAVAIL, "the node is starting or closing");
         return;
     }
-    find_path(request->path, &target);
     if (!target.route) {
         hadb_http_reply_error(exchange, 404, HADB_EINVAL, NULL, 0,
                               "no such path: see /v1/status, /v1/db/{db}/kv/{key}");

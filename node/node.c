@@ -4,8 +4,9 @@
  *
  * Owns       everything that struct hadb_node points to, in the order in which it is opened.
  * Thread     open blocks on the caller's; tables belong to the loop.
- * Invariants one process per data folder; nothing is served before the node is whole.
- * Happy path folder -> stores -> loop, pools, client, callbacks -> server -> probe -> record, streams.
+ * Invariants one process per data folder; nothing is served before the node is whole; nothing is made on disk before
+ *            all that the caller can have got wrong is known to be right.
+ * Happy path storage -> loop, pools, client, callbacks -> server -> lease -> folder -> probe -> record, streams.
  * Failure    open undoes what it did; a storage that does not answer is no failure (probe.c, opening.c).
  */
 #include "node/kv_private.h"
@@ -20,6 +21,8 @@
 #define WORKERS_MAX 8u
 #define ENGINE_WORKERS 2u
 #define WINDOW_DEFAULT 2u
+#define FILES_PER_DATABASE \
+    4u /* kept open: lock, newest segment, and while one ends its successor */
 #define BODY_BYTES_MAX ((size_t)HADB_BATCH_BYTES_MAX + (1u << 20))
 
 /* ---- table of databases ---- */
@@ -100,6 +103,50 @@ void hadb__node_remove_db(struct hadb_node *node, struct hadb_db *db)
     hadb__turn_cancel(db);
 }
 
+/* ---- databases that are not open yet ---- */
+
+bool hadb__node_expects(const struct hadb_node *node, const char *name)
+{
+    for (size_t i = 0; i < node->announced_len; i++) {
+        if (strcmp(node->announced[i], name) == 0) {
+            return true;
+        }
+    }
+    for (size_t i = 0; node->announced_len == 0 && i < node->known.len; i++) {
+        if (strcmp(node->known.items[i].name, name) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+const char *hadb__node_unopened(struct hadb_node *node)
+{
+    for (size_t i = 0; i < node->announced_len; i++) {
+        if (!hadb__node_find_db(node, node->announced[i])) {
+            return node->announced[i];
+        }
+    }
+    return NULL;
+}
+
+static int announce(struct hadb_node *node, const struct hadb_node_options *o,
+                    struct hadb_error *err)
+{
+    if (o->databases_len == 0) {
+        return 0;
+    }
+    node->announced = hadb_calloc(o->databases_len, sizeof *node->announced);
+    if (!node->announced) {
+        return hadb_fail_nomem(err);
+    }
+    for (size_t i = 0; i < o->databases_len; i++) {
+        snprintf(node->announced[i], sizeof node->announced[i], "%s", o->databases[i]);
+    }
+    node->announced_len = o->databases_len;
+    return 0;
+}
+
 /* ---- events ---- */
 
 struct told {
@@ -173,26 +220,32 @@ static int check_options(const struct hadb_node_options *o, struct hadb_error *e
     if (o->token && strlen(o->token) > HADB_TOKEN_BYTES_MAX) {
         return hadb_fail(err, HADB_ETOOBIG, "token: at most %u bytes", HADB_TOKEN_BYTES_MAX);
     }
+    if (o->databases_len > HADB_NODE_DATABASES_MAX) {
+        return hadb_fail(err, HADB_EINVAL, "databases: at most %u", HADB_NODE_DATABASES_MAX);
+    }
+    for (size_t i = 0; i < o->databases_len; i++) {
+        int r = hadb_db_check(o->databases[i], NULL, err);
+        if (r < 0) {
+            return hadb_wrap(err, r, "databases");
+        }
+    }
     return 0;
 }
 
-static int open_stores(struct hadb_node *node, const struct hadb_node_options *o,
-                       struct hadb_error *err)
+static int open_storage(struct hadb_node *node, const struct hadb_node_options *o,
+                        struct hadb_error *err)
 {
-    int r = 0;
     hadb_url_redact(o->storage ? o->storage->ops->scheme : o->storage_url, node->store_url,
                     sizeof node->store_url);
-    if (o->storage) {
-        r = hadb_storage_check(o->storage, err);
-    } else {
-        r = hadb_storage_open(o->storage_url, node->env, &node->storage, err);
-    }
-    if (r == 0 && o->lease) {
-        r = hadb_lease_check(o->lease, err);
-    } else if (r == 0) {
-        r = hadb_lease_open(o->lease_url, node->env, &node->lease, err);
-    }
-    return r;
+    return o->storage ? hadb_storage_check(o->storage, err)
+                      : hadb_storage_open(o->storage_url, node->env, &node->storage, err);
+}
+
+static int open_lease(struct hadb_node *node, const struct hadb_node_options *o,
+                      struct hadb_error *err)
+{
+    return o->lease ? hadb_lease_check(o->lease, err)
+                    : hadb_lease_open(o->lease_url, node->env, &node->lease, err);
 }
 
 /* Stores that were handed over become the node's last, when nothing else can fail. */
@@ -276,13 +329,16 @@ static int start_server(struct hadb_node *node, const struct hadb_node_options *
     if (r < 0) {
         return r;
     }
-    struct hadb_http_server_options options = {.listen = listen,
-                                               .token = node->token,
-                                               .handler = hadb__api_handle,
-                                               .exempt = hadb__api_exempt,
-                                               .body_max = hadb__api_body_max,
-                                               .arg = node,
-                                               .body_bytes_max = BODY_BYTES_MAX};
+    struct hadb_http_server_options options = {
+        .listen = listen,
+        .token = node->token,
+        .handler = hadb__api_handle,
+        .exempt = hadb__api_exempt,
+        .body_max = hadb__api_body_max,
+        .arg = node,
+        .body_bytes_max = BODY_BYTES_MAX,
+        .files_extra = (unsigned)o->databases_len * FILES_PER_DATABASE,
+    };
     r = hadb_http_server_start(node->loop, &options, &node->server, err);
     if (r < 0) {
         return r;
@@ -290,7 +346,22 @@ static int start_server(struct hadb_node *node, const struct hadb_node_options *
     const char *own = hadb_http_server_address(node->server);
     snprintf(node->address, sizeof node->address, "%s",
              o->advertise && o->advertise[0] ? o->advertise : own);
-    return hadb_folder_write_address(&node->folder, own, err);
+    return 0;
+}
+
+static int take_folder(struct hadb_node *node, const struct hadb_node_options *o,
+                       struct hadb_error *err)
+{
+    int r = hadb_folder_open(node->env, o->data_dir, &node->folder, err);
+    if (r == 0) {
+        r = hadb_folder_index(&node->folder, &node->known, err);
+    }
+    if (r == 0 && node->server) {
+        r = hadb_folder_write_address(&node->folder, hadb_http_server_address(node->server), err);
+    }
+    node->self.node = node->folder.id;
+    hadb_id_random(node->env, &node->self.incarnation);
+    return r;
 }
 
 struct open_on_loop {
@@ -317,20 +388,21 @@ static void start_on_loop(void *arg)
 static int node_start(struct hadb_node *node, const struct hadb_node_options *o,
                       struct hadb_error *err)
 {
-    int r = hadb_folder_open(node->env, o->data_dir, &node->folder, err);
+    int r = announce(node, o, err);
     if (r == 0) {
-        r = hadb_folder_index(&node->folder, &node->known, err);
-    }
-    if (r == 0) {
-        node->self.node = node->folder.id;
-        hadb_id_random(node->env, &node->self.incarnation);
-        r = open_stores(node, o, err);
+        r = open_storage(node, o, err); /* reads the URL; makes nothing yet */
     }
     if (r == 0) {
         r = start_threads(node, o, err);
     }
     if (r == 0) {
         r = start_server(node, o, err);
+    }
+    if (r == 0) {
+        r = open_lease(node, o, err);
+    }
+    if (r == 0) {
+        r = take_folder(node, o, err);
     }
     if (r == 0) {
         r = wrap_stores(node, o, err);

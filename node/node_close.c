@@ -247,6 +247,7 @@ void hadb__node_free(struct hadb_node *node, uint64_t deadline_ms)
     hadb_storage_close(&node->storage);
     hadb_lease_close(&node->lease);
     hadb_folder_known_deinit(&node->known);
+    hadb_free(node->announced);
     hadb_folder_close(&node->folder);
     hadb__countdown_deinit(&node->stopping);
     hadb_free(node->token);

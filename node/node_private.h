@@ -45,6 +45,8 @@ struct hadb_node {
     struct hadb_owner self;
     struct hadb_folder folder;
     struct hadb_folder_known known; /* databases that were here when the node was opened */
+    char (*announced)[HADB_NAME_BYTES_MAX + 1]; /* databases that the application will open */
+    size_t announced_len;
     char *token;
     uint32_t window;
     uint32_t ttl_ms;
@@ -87,6 +89,10 @@ struct hadb_db *hadb__node_find_uuid(struct hadb_node *node, const struct hadb_i
 int hadb__node_add_db(struct hadb_node *node, struct hadb_db *db, struct hadb_error *err);
 void hadb__node_add_uuid(struct hadb_node *node, struct hadb_db *db); /* once its uuid is known */
 void hadb__node_remove_db(struct hadb_node *node, struct hadb_db *db);
+/* Not open, but expected to be: it was announced, or (when nothing was) its copy is in the data folder. */
+bool hadb__node_expects(const struct hadb_node *node, const char *name);
+/* The first announced database that is not open; NULL = all are. */
+const char *hadb__node_unopened(struct hadb_node *node);
 /* Any thread: copies the event and runs the application's callback later. */
 void hadb__node_tell(struct hadb_node *node, const struct hadb_node_event *event);
 

@@ -89,6 +89,11 @@ struct hadb_node_options {
     hadb_event_fn on_event;  /* may be NULL */
     void *event_arg;
     const struct hadb_env *env; /* kept until close; NULL = hadb_env_host() */
+    /* Names of the databases that will be opened. Until they all are, the node is not ready (GET /readyz), and
+     * requests for them are refused as unavailable. NULL = those that the data folder has a copy of are refused so,
+     * and the first that is open ends the wait. */
+    const char *const *databases;
+    size_t databases_len; /* at most HADB_NODE_DATABASES_MAX */
 };
 #define HADB_NODE_OPTIONS_INIT {.abi = HADB_NODE_ABI}
 
@@ -146,7 +151,8 @@ HADB_API int hadb_node_open(const struct hadb_node_options *options, struct hadb
  * Close a node and all its databases. What this node leads is handed over or resigned first, as far
  * as @deadline_ms allows; correctness does not depend on it. Accepts NULL.
  *
- * @deadline_ms  longest time to spend, in milliseconds from now; 0 = as short as can be
+ * @deadline_ms  longest time to spend, in milliseconds from now; 0 = as short as can be. A call to storage, lease or
+ *               disk that does not return is waited for 5 s more, then its memory is left behind
  * Returns    nothing
  * Errors     none
  * Threads    any thread but a callback; no other call on the node or its databases may be running

@@ -409,12 +409,12 @@ class Nodes(ClusterTest):
             self.assertEqual(reply.status, 400, (body, reply))
         self.assertEqual(leader.status("app")["term"], term)
 
-    def test_a_hand_over_to_the_leader_itself_is_done_already(self):
+    def test_a_hand_over_to_the_leader_itself_is_refused(self):
         leader = self.cluster.leader()
         term = leader.status("app")["term"]
         for node in self.cluster.nodes:
             reply = node.client.request("POST", "/v1/db/app/handoff", json.dumps({"to": leader.name}))
-            self.assertEqual(reply.status, 200, reply)
+            self.refused(reply, 400, "EINVAL", "to", "leads already")
         self.assertEqual(leader.status("app")["term"], term)
 
 

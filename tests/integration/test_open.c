@@ -26,6 +26,8 @@ struct how {
     bool down, racy;
     uint32_t probe_every_ms;
     const char *engine;
+    const char *const *databases; /* announced */
+    size_t databases_len;
 };
 
 /* Node 0 over a store with switches, and nothing open on it. */
@@ -46,6 +48,8 @@ static void open_node(const struct how *how)
     options.listen = "127.0.0.1:0";
     options.ttl_ms = tc.ttl_ms;
     options.probe_every_ms = how->probe_every_ms;
+    options.databases = how->databases;
+    options.databases_len = how->databases_len;
     if (hadb_node_open(&options, &tc.nodes[0].node, &err) < 0) {
         fail_msg("%s", err.message);
     }
@@ -205,6 +209,101 @@ static void store_is_empty_but_for_the_probe(void)
         assert_true(strncmp(list.items[i].key, "probe/", 6) == 0);
     }
     hadb_object_list_deinit(&list);
+}
+
+static int ask_key(const char *db, struct tc_reply *reply)
+{
+    char path[64];
+    snprintf(path, sizeof path, "/v1/db/%s/kv/k", db);
+    return tc_http(tc.nodes[0].address, "GET", path, NULL, NULL, 0, reply);
+}
+
+/* 503 with Retry-After, and the name in the message. */
+static void unavailable(const char *db)
+{
+    struct tc_reply reply;
+    char retry[16];
+    assert_int_equal(ask_key(db, &reply), 503);
+    assert_true(tc_header(&reply, "Retry-After", retry, sizeof retry));
+    says(reply.body, db);
+    says(reply.body, "not open");
+    tc_reply_deinit(&reply);
+}
+
+static void absent(const char *db, const char *error)
+{
+    struct tc_reply reply;
+    assert_int_equal(ask_key(db, &reply), 404);
+    says(reply.body, error);
+    tc_reply_deinit(&reply);
+}
+
+static void alive(void)
+{
+    struct tc_reply reply;
+    assert_int_equal(tc_http(tc.nodes[0].address, "GET", "/healthz", NULL, NULL, 0, &reply), 200);
+    tc_reply_deinit(&reply);
+}
+
+static void
+announced_databases__are_unavailable_and_hold_up_readiness_until_they_are_open(void **state)
+{
+    (void)state;
+    static const char *const names[] = {TC_DB, "second"};
+    char why[256];
+    open_node(&(struct how){.databases = names, .databases_len = 2});
+    not_ready(why, sizeof why);
+    says(why, TC_DB);
+    alive();
+    unavailable(TC_DB);
+    unavailable("second");
+    absent("third", "ENODB");
+    tc.nodes[0].db = open_db(TC_DB);
+    tc_ready(&tc, 0);
+    absent(TC_DB, "ABSENT");
+    not_ready(why, sizeof why);
+    says(why, "second");
+    unavailable("second");
+    other = open_db("second");
+    ready();
+    absent("second", "ABSENT");
+}
+
+static void a_copy_in_the_folder__makes_its_database_unavailable_until_it_is_open(void **state)
+{
+    (void)state;
+    char why[256];
+    start(&(struct how){0});
+    put_ok(tc.nodes[0].db, "before");
+    tc_close(&tc, 0, 1000);
+    open_node(&(struct how){0});
+    not_ready(why, sizeof why);
+    says(why, "no database is open");
+    unavailable(TC_DB);
+    absent("second", "ENODB");
+    other = open_db("second"); /* nothing was announced: whoever opens says when it is done */
+    ready();
+    unavailable(TC_DB);
+    tc.nodes[0].db = open_db(TC_DB);
+    ready();
+    absent(TC_DB, "ABSENT");
+}
+
+static void announced_databases__have_names(void **state)
+{
+    (void)state;
+    static const char *const names[] = {"a/b"};
+    struct hadb_node_options options = HADB_NODE_OPTIONS_INIT;
+    struct hadb_node *node = NULL;
+    struct hadb_error err = {0};
+    options.name = "n0";
+    options.data_dir = tc.dir;
+    options.storage_url = tc.store;
+    options.lease_url = tc.lease;
+    options.databases = names;
+    options.databases_len = 1;
+    assert_int_equal(hadb_node_open(&options, &node, &err), HADB_EINVAL);
+    says(err.message, "databases");
 }
 
 /* The folder of one cluster, the store of another. */
@@ -476,6 +575,9 @@ int main(void)
         T(a_wrong_engine_or_name__is_refused_before_anything_is_made),
         T(a_store_that_stops_keeping_its_promises__is_not_led_from),
         T(a_failed_probe__replaces_the_kept_verdict),
+        T(announced_databases__are_unavailable_and_hold_up_readiness_until_they_are_open),
+        T(a_copy_in_the_folder__makes_its_database_unavailable_until_it_is_open),
+        T(announced_databases__have_names),
     };
     return cmocka_run_group_tests_name("open", tests, NULL, NULL);
 }
