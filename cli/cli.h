@@ -107,8 +107,8 @@ enum {
     "  --token-file FILE   bearer token (or HADB_TOKEN_FILE)\n"                               \
     "  --deadline-ms N     give up after this long (default 10000)\n"                         \
     "  --json              one JSON object on stdout; errors, too, but on stderr\n"
-#define CLI_READ_HELP                                                 \
-    "  --read LEVEL        any, bookmark, bounded or linearizable (default)\n" \
+#define CLI_READ_HELP                                                                         \
+    "  --read LEVEL        any, bookmark, bounded or linearizable (default)\n"                \
     "  --max-lag-ms N      bounded: the answer holds all that was acknowledged N ms before\n" \
     "  --bookmark B        wait for a state that covers B\n"
 
@@ -134,6 +134,7 @@ void cli_client_close(struct cli_client *client);
 struct cli_reply {
     long status;         /* HTTP; 0 = no answer, see error */
     bool maybe_done;     /* no answer after it was sent */
+    bool read;           /* it changes nothing: no outcome can be open */
     char version[64];    /* Hadb-Version */
     char bookmark[128];  /* Hadb-Bookmark */
     char request_id[64]; /* Hadb-Request-Id */

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The client half of the program: one HTTP request at a time (libcurl), and what its answer means as an exit code.
- * Failure: no connection means surely not done; silence after sending means unknown.
+ * Failure: no connection means surely not done; silence after sending means unknown, but for a read, which changes
+ * nothing. What does not speak like a node is believed nothing about keys.
  */
 #include <curl/curl.h>
 #include <errno.h>
@@ -14,8 +15,7 @@
 
 #define HEADER_LINE_BYTES (HADB_TOKEN_BYTES_MAX + 512)
 #define REPLY_BYTES_MAX (512u << 20)
-#define DEADLINE_GRACE_MS \
-    2000L /* the node answers by itself at the deadline; wait a little longer */
+#define DEADLINE_GRACE_MS 500L /* the node answers by itself at the deadline: so long for the way */
 
 int cli_client_open(struct cli_client *client, const struct cli_command *command, bool needs_db)
 {
@@ -122,6 +122,7 @@ static bool request_one(struct cli_client *client, const char *method, const cha
     const char *node = cli_node_asked(client);
     char *url = malloc(strlen(node) + strlen(path) + 16);
     cli_reply_deinit(reply);
+    reply->read = strcmp(method, "GET") == 0;
     if (url == NULL) {
         snprintf(reply->error, sizeof reply->error, "out of memory");
         return false;
@@ -184,9 +185,11 @@ void cli_reply_deinit(struct cli_reply *reply)
     *reply = (struct cli_reply){0};
 }
 
-static int exit_of(long status)
+/* A 404 counts as "absent" only from a node: a wrong port or a proxy says it of anything. */
+static int exit_of(const struct cli_reply *reply, const char *error, const char *message)
 {
-    switch (status) {
+    bool absent = error && message && (strcmp(error, "ABSENT") == 0 || strcmp(error, "ENODB") == 0);
+    switch (reply->status) {
     case 200:
         return CLI_OK;
     case 400: /* refused as written */
@@ -198,13 +201,13 @@ static int exit_of(long status)
     case 401:
         return CLI_AUTH;
     case 404:
-        return CLI_ABSENT;
+        return absent ? CLI_ABSENT : CLI_FAILED;
     case 412:
         return CLI_NOT_MET;
     case 503:
         return CLI_UNAVAILABLE;
     case 504:
-        return CLI_UNKNOWN;
+        return reply->read ? CLI_UNAVAILABLE : CLI_UNKNOWN;
     default:
         return CLI_FAILED;
     }
@@ -215,7 +218,7 @@ int cli_reply_failed(const struct cli_client *client, const struct cli_reply *re
     char text[CLI_MESSAGE_BYTES];
     const char *id = reply->request_id[0] ? reply->request_id : client->request_id;
     if (reply->status == 0) {
-        bool unknown = reply->maybe_done;
+        bool unknown = reply->maybe_done && !reply->read;
         snprintf(text, sizeof text, "%s%s%s", reply->error,
                  client->nodes_len > 1 ? " (the last of several nodes)" : "",
                  unknown ? "; the outcome is unknown" : "; is a node running there?");
@@ -224,11 +227,12 @@ int cli_reply_failed(const struct cli_client *client, const struct cli_reply *re
     }
     json_t *body = json_loadb((const char *)reply->body.data, reply->body.len, 0, NULL);
     const char *message = json_string_value(json_object_get(body, "message"));
-    int r = exit_of(reply->status);
-    snprintf(text, sizeof text, "%s (HTTP %ld)", message ? message : "the node refused",
+    const char *error = json_string_value(json_object_get(body, "error"));
+    int r = exit_of(reply, error, message);
+    snprintf(text, sizeof text, "%s (HTTP %ld)",
+             message ? message : "the answer is not one of a node: check the address",
              reply->status);
-    r = cli_fail_reply(r, json_string_value(json_object_get(body, "error")),
-                       r == CLI_UNKNOWN ? id : NULL, text);
+    r = cli_fail_reply(r, error, r == CLI_UNKNOWN ? id : NULL, text);
     json_decref(body);
     return r;
 }

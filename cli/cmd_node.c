@@ -1,16 +1,21 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * hadb node: runs a node in the foreground until SIGTERM or SIGINT. One ready line on stdout; the log, role changes included, on stderr.
+ *
+ * Threads: the databases are opened by a few at a time, which end before the ready line; they wait for disk and storage.
  */
+#include <pthread.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include "cli/cli.h"
 
 #define DATABASES_MAX 1024u
 #define SHUTDOWN_MS_DEFAULT 5000u
+#define OPENERS_MAX 8u /* threads that open databases */
 
 enum {
     OPT_NAME = CLI_OPT_OWN,
@@ -216,25 +221,79 @@ static int read_databases(const struct node_args *args, struct database *out)
     return 0;
 }
 
-static int open_databases(struct hadb_node *node, const struct database *databases, size_t len)
+/* What the threads that open databases share. */
+struct openers {
+    struct hadb_node *node;
+    const struct database *databases;
+    size_t len;
+    pthread_mutex_t mu;
+    size_t next;           /* mu: the first that nobody has taken */
+    bool failed;           /* mu: … and then no more are taken */
+    struct hadb_error err; /* mu: of the first failure */
+};
+
+static void *open_some(void *arg)
 {
-    for (size_t i = 0; i < len; i++) {
+    struct openers *o = arg;
+    pthread_mutex_lock(&o->mu);
+    while (!o->failed && o->next < o->len) {
+        const struct database *database = &o->databases[o->next++];
         struct hadb_error err = {0};
         struct hadb_db *db = NULL;
-        if (hadb_db_open(node, databases[i].text, &databases[i].options, &db, &err) != 0) {
-            return cli_fail_error(&err);
+        pthread_mutex_unlock(&o->mu);
+        int r = hadb_db_open(o->node, database->text, &database->options, &db, &err);
+        pthread_mutex_lock(&o->mu);
+        if (r != 0 && !o->failed) {
+            o->failed = true;
+            o->err = err;
         }
     }
-    return 0;
+    pthread_mutex_unlock(&o->mu);
+    return NULL;
+}
+
+static int open_databases(struct hadb_node *node, const struct database *databases, size_t len)
+{
+    struct openers openers = {.node = node, .databases = databases, .len = len};
+    pthread_t threads[OPENERS_MAX];
+    size_t started = 0;
+    pthread_mutex_init(&openers.mu, NULL);
+    while (started < OPENERS_MAX && started + 1 < len && /* this thread is one, too */
+           pthread_create(&threads[started], NULL, open_some, &openers) == 0) {
+        started++;
+    }
+    open_some(&openers);
+    while (started > 0) {
+        pthread_join(threads[--started], NULL);
+    }
+    pthread_mutex_destroy(&openers.mu);
+    return openers.failed ? cli_fail_error(&openers.err) : 0;
+}
+
+/* As many open files as this process may have: databases, clients and peers need them. */
+static void raise_files(void)
+{
+    struct rlimit files;
+    if (getrlimit(RLIMIT_NOFILE, &files) == 0 && files.rlim_cur < files.rlim_max) {
+        files.rlim_cur = files.rlim_max;
+        setrlimit(RLIMIT_NOFILE, &files); /* else it goes on with what it has */
+    }
 }
 
 static int serve(struct node_args *args)
 {
     static struct database databases[DATABASES_MAX];
+    const char *names[DATABASES_MAX];
     int r = read_databases(args, databases);
     if (r != 0) {
         return r;
     }
+    for (size_t i = 0; i < args->databases_len; i++) {
+        names[i] = databases[i].text;
+    }
+    args->options.databases = names;
+    args->options.databases_len = args->databases_len;
+    raise_files();
     struct hadb_error err = {0};
     struct hadb_node *node = NULL;
     sigset_t set;
@@ -303,7 +362,9 @@ const struct cli_command cli_node = {
         "beyond loopback\n"
         "  --window N          log slots in flight per database, 1 to 8 (default 2)\n"
         "  --workers N         threads for blocking calls, 1 to 8 (default 4)\n"
-        "  --shutdown-ms N     longest time for an orderly end (default 5000)\n"
+        "  --shutdown-ms N     longest time for an orderly end (default 5000); 5 s more when a "
+        "call to\n"
+        "                      storage does not return\n"
         "  --never-lead        follow only\n"
         "  --verbose           log details\n",
     .run = run_node,

@@ -45,6 +45,9 @@ class FolderTest(unittest.TestCase):
                          lease or f"file://{self.folder}/lease", "--listen", listen, "--db", db, *more,
                          codes=codes, names=names, **options)
 
+    def nothing_made(self):
+        self.assertEqual({"data", "store", "lease"} & set(os.listdir(self.folder)), set())
+
     def write(self, name, text=""):
         path = os.path.join(self.folder, name)
         with open(path, "w", encoding="utf-8") as file:
@@ -59,6 +62,7 @@ class Options(FolderTest):
             self.node(store=url, codes=USAGE, names=[url])
             self.node(lease=url, codes=USAGE, names=[url])
             self.hadb("verify", "--store", url, "--db", "app", codes=USAGE, names=[url])
+            self.nothing_made()
 
     def test_wrong_names_addresses_and_numbers_are_named(self):
         for name in ("", "a/b", "..", "x" * 65, "a b"):
@@ -69,6 +73,7 @@ class Options(FolderTest):
         for more in (("--ttl-ms", "0"), ("--ttl-ms", "x"), ("--window", "9"), ("--workers", "0"),
                      ("--shutdown-ms", "-1")):
             self.node(more=more, codes=USAGE, names=[more[0], more[1]])
+        self.nothing_made()
 
     def test_wrong_database_options_are_named(self):
         for db in ("app", "app=", "=kv", "a/b=kv", "app=oracle", "app=kv,fast", "app=kv,ack=never",
@@ -96,11 +101,13 @@ class Options(FolderTest):
     def test_beyond_loopback_a_token_is_required(self):
         error = self.node(listen="0.0.0.0:0", more=("--advertise", "127.0.0.1:1"), codes=AUTH)
         self.assertIn("token", error)
+        self.nothing_made()
 
     def test_a_wildcard_needs_an_address_for_others(self):
         token = self.write("token", "secret\n")
         error = self.node(listen="0.0.0.0:0", more=("--token-file", token), codes=USAGE)
         self.assertIn("advertise", error)
+        self.nothing_made()
 
     def test_bad_token_files_are_named(self):
         for path in (self.write("empty"), self.write("long", "x" * 600), f"{self.folder}/none"):
@@ -170,6 +177,7 @@ class Folders(FolderTest):
             taken.listen()
             address = f"127.0.0.1:{taken.getsockname()[1]}"
             self.node(listen=address, codes=FAILED, names=[address])
+        self.nothing_made()
 
     def test_scanning_a_folder_without_a_database_is_refused_and_makes_nothing(self):
         for path in (f"{self.folder}/none", self.folder):
