@@ -156,6 +156,10 @@ int hadb_wrap(struct hadb_error *err, int r, const char *fmt, ...)
         return r;
     }
     one_line(context);
+    size_t have = strlen(context);
+    if (strncmp(err->message, context, have) == 0 && err->message[have] == ':') {
+        return r; /* the layer below has said so */
+    }
     char old[sizeof err->message];
     memcpy(old, err->message, sizeof old);
     memcpy(err->message, context, sizeof context);

@@ -11,7 +11,8 @@ int hadb_fail(struct hadb_error *err, int code, const char *fmt, ...) HADB_PRINT
  * EACCES/EPERM choose HADB_ENOSPC, HADB_ENOMEM and HADB_EAUTH, everything else HADB_EIO. */
 int hadb_fail_errno(struct hadb_error *err, int errno_value, const char *fmt, ...)
     HADB_PRINTF(3, 4);
-/* Puts "context: " before the message and returns r unchanged. Outcomes (r >= 0) pass untouched. */
+/* Puts "context: " before the message, unless it starts so already, and returns r unchanged. Outcomes (r >= 0)
+ * pass untouched. */
 int hadb_wrap(struct hadb_error *err, int r, const char *fmt, ...) HADB_PRINTF(3, 4);
 /* Puts ": advice" behind the message, cutting the message rather than the advice; returns r unchanged. */
 int hadb_advise(struct hadb_error *err, int r, const char *advice);

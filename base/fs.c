@@ -20,6 +20,8 @@
 #include "base/error.h"
 
 #define REMOVE_DEPTH_MAX 64u
+#define ABOVE_LEVELS_MAX 64u
+#define SHOWN_PATH_BYTES 60u
 #define TEMP_INFIX ".tmp."
 #define TEMP_RANDOM_BYTES 8u
 
@@ -185,10 +187,119 @@ static int path_parent(char out[HADB_PATH_BYTES_MAX], const char *path, struct h
     return 0;
 }
 
+int hadb_fs_each_above(const struct hadb_fs *fs, const char *path,
+                       int (*each)(void *arg, const struct hadb_fs *fs, const char *folder,
+                                   struct hadb_error *err),
+                       void *arg, struct hadb_error *err)
+{
+    char at[HADB_PATH_BYTES_MAX], next[HADB_PATH_BYTES_MAX];
+    struct hadb_fs_stat here = {0}, above = {0};
+    bool can_stat = hadb_fs_can_hold(fs);
+    size_t len = strlen(path);
+    if (len == 0 || len >= sizeof at) {
+        return hadb_fail(err, len ? HADB_ETOOBIG : HADB_EINVAL, "folder name is empty or too long");
+    }
+    memcpy(at, path, len + 1);
+    int r = 0;
+    while (r == 0 && can_stat && hadb_fs_stat(fs, at, &here, NULL) != 0 && strcmp(at, "/") != 0 &&
+           strcmp(at, ".") != 0) { /* not there yet */
+        r = path_parent(next, at, err);
+        memcpy(at, next, strlen(next) + 1);
+    }
+    for (unsigned level = 0; r == 0 && level < ABOVE_LEVELS_MAX; level++) {
+        r = each(arg, fs, at, err);
+        if (r == 0) { /* by "..", which a symbolic link does not lead astray */
+            r = can_stat ? hadb_path_join(next, at, "..", err) : path_parent(next, at, err);
+        }
+        bool top = can_stat
+                       ? hadb_fs_stat(fs, next, &above, NULL) != 0 || hadb_fs_same(&here, &above)
+                       : strcmp(at, next) == 0;
+        if (r || top) {
+            break;
+        }
+        memcpy(at, next, strlen(next) + 1);
+        here = above;
+    }
+    return r;
+}
+
 const char *hadb_fs_network(const struct hadb_fs *fs, const char *path)
 {
     struct hadb_fs f = fs_of(fs);
     return f.ops->abi >= 2 && f.ops->network ? f.ops->network(f.self, path) : NULL;
+}
+
+bool hadb_fs_can_hold(const struct hadb_fs *fs)
+{
+    const struct hadb_fs_ops *ops = fs_of(fs).ops;
+    return ops->abi >= 3 && ops->stat && ops->hold && ops->release;
+}
+
+int hadb_fs_stat(const struct hadb_fs *fs, const char *path, struct hadb_fs_stat *out,
+                 struct hadb_error *err)
+{
+    struct hadb_fs f = fs_of(fs);
+    if (!hadb_fs_can_hold(fs)) {
+        return hadb_fail(err, HADB_ENOTSUP, "this file system cannot tell what %.100s is", path);
+    }
+    return checked(f.ops->stat(f.self, path, out, err), HADB_ABSENT);
+}
+
+bool hadb_fs_same(const struct hadb_fs_stat *a, const struct hadb_fs_stat *b)
+{
+    return a->device == b->device && a->inode == b->inode;
+}
+
+int hadb_fs_hold(const struct hadb_fs *fs, const char *path, struct hadb_fs_held *out,
+                 struct hadb_error *err)
+{
+    struct hadb_fs f = fs_of(fs);
+    struct hadb_fs_held held = {.outer = fs, .path = path, .fs = f};
+    if (hadb_fs_can_hold(fs)) {
+        int r = checked(f.ops->hold(f.self, path, &held.fs, err), HADB_ABSENT);
+        if (r) {
+            return r;
+        }
+        held.held = true;
+        r = hadb_fs_stat(&held.fs, ".", &held.seen, err);
+        if (r) {
+            hadb_fs_release(&held);
+            return r;
+        }
+    }
+    *out = held;
+    return 0;
+}
+
+void hadb_fs_release(struct hadb_fs_held *held)
+{
+    if (held->held) {
+        held->fs.ops->release(held->fs.self);
+    }
+    *held = (struct hadb_fs_held){0};
+}
+
+const char *hadb_fs_base(const struct hadb_fs *fs, const char *path)
+{
+    return hadb_fs_can_hold(fs) ? "." : path;
+}
+
+int hadb_fs_held_check(const struct hadb_fs_held *held, const char *what, struct hadb_error *err)
+{
+    if (!held->held) {
+        return 0;
+    }
+    struct hadb_fs_stat now = {0};
+    int r = hadb_fs_stat(held->outer, held->path, &now, NULL);
+    if (r == 0 && hadb_fs_same(&now, &held->seen)) {
+        return 0;
+    }
+    /* Its end is enough: the advice behind it must not be cut off when others put their words in front. */
+    size_t len = strlen(held->path);
+    bool is_long = len > SHOWN_PATH_BYTES;
+    return hadb_fail(err, HADB_EIO, "%s %s%s is not the one that was opened: is its disk mounted?",
+                     what, is_long ? "..." : "",
+                     held->path + (is_long ? len - SHOWN_PATH_BYTES : 0));
 }
 
 /* Creates one folder and makes it durable. A parent that may be entered but not read (mode 0711) cannot
@@ -243,7 +354,9 @@ int hadb_fs_mkdir_all(const struct hadb_fs *fs, const char *path, struct hadb_er
             return r;
         }
     }
-    int r = hadb_fail(err, HADB_EIO, "create folder %s: the folder above it takes none", path);
+    int r = hadb_fail(err, HADB_EIO,
+                      "create folder %.140s: the folder above it takes none; choose another place",
+                      path);
     if (err) {
         err->retryable = false;
     }

@@ -41,6 +41,32 @@ int hadb_fs_list(const struct hadb_fs *fs, const char *path,
                  struct hadb_error *err);
 int hadb_fs_lock(const struct hadb_fs *fs, struct hadb_fs_file *file, struct hadb_error *err);
 
+bool hadb_fs_can_hold(const struct hadb_fs *fs); /* has stat, hold and release */
+/* HADB_ABSENT; HADB_ENOTSUP for a file system that cannot hold. */
+int hadb_fs_stat(const struct hadb_fs *fs, const char *path, struct hadb_fs_stat *out,
+                 struct hadb_error *err);
+bool hadb_fs_same(const struct hadb_fs_stat *a, const struct hadb_fs_stat *b);
+
+/*
+ * A folder that is worked in for long: an unmounted disk leaves an empty folder of the same name, and nobody
+ * must take that one for it. Through @fs, paths that start with base() stay in the folder that was held;
+ * check() says whether its name still leads there. A file system that cannot hold checks nothing.
+ */
+struct hadb_fs_held {
+    const struct hadb_fs *outer; /* borrowed */
+    const char *path;            /* borrowed */
+    struct hadb_fs fs;
+    struct hadb_fs_stat seen;
+    bool held;
+};
+/* 0, or HADB_ABSENT: no such folder (only from a file system that can hold). */
+int hadb_fs_hold(const struct hadb_fs *fs, const char *path, struct hadb_fs_held *out,
+                 struct hadb_error *err);
+void hadb_fs_release(struct hadb_fs_held *held);                      /* zero is fine */
+const char *hadb_fs_base(const struct hadb_fs *fs, const char *path); /* "." or @path */
+/* 0, or HADB_EIO "@what PATH is not the one that was opened: is its disk mounted?". One stat. */
+int hadb_fs_held_check(const struct hadb_fs_held *held, const char *what, struct hadb_error *err);
+
 /* "nfs", "fuse", …: what @path, or the folder above it that exists, lies on; NULL: a file system of this host, or one
  * that is not known to be shared. Static. */
 const char *hadb_fs_network(const struct hadb_fs *fs, const char *path);
@@ -62,6 +88,12 @@ int hadb_fs_temp_path(char out[HADB_PATH_BYTES_MAX], const char *path, struct ha
 bool hadb_fs_is_temp(const char *name);
 /* Removes a folder and all below it. HADB_ABSENT if it was not there. */
 int hadb_fs_remove_all(const struct hadb_fs *fs, const char *path, struct hadb_error *err);
+/* Calls @each for @path, if it is a folder, and for those above it that exist, the nearest first, until it
+ * returns anything but 0; returns that. */
+int hadb_fs_each_above(const struct hadb_fs *fs, const char *path,
+                       int (*each)(void *arg, const struct hadb_fs *fs, const char *folder,
+                                   struct hadb_error *err),
+                       void *arg, struct hadb_error *err);
 /* a + "/" + b into out; HADB_ETOOBIG over HADB_PATH_BYTES_MAX. */
 int hadb_path_join(char out[HADB_PATH_BYTES_MAX], const char *a, const char *b,
                    struct hadb_error *err);

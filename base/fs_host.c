@@ -37,13 +37,38 @@ struct host_file {
     struct host_file *next; /* registry_mu */
 };
 
+/* What hold() gives; every other method is given NULL or one of these. */
+struct host_folder {
+    int fd;
+};
+
 static pthread_mutex_t registry_mu = PTHREAD_MUTEX_INITIALIZER;
 static struct host_file *registry; /* registry_mu: all locked files of this process */
+
+/* Where relative paths start. */
+static int start_of(const void *self)
+{
+    return self ? ((const struct host_folder *)self)->fd : AT_FDCWD;
+}
+
+/* 0 if the open @fd gives and takes bytes without somebody at the other end; a device is at best written to. */
+static int refuse_special(int fd, const char *path, unsigned flags, struct hadb_error *err)
+{
+    struct stat st;
+    if (fstat(fd, &st) < 0) {
+        return hadb_fail_errno(err, errno, "open %s", path);
+    }
+    bool is_device = S_ISCHR(st.st_mode) || S_ISBLK(st.st_mode);
+    bool fine =
+        S_ISREG(st.st_mode) || S_ISDIR(st.st_mode) || (is_device && !(flags & HADB_FS_READ));
+    return fine ? 0
+                : hadb_fail(err, HADB_ECORRUPT, "%.180s is a %s and no file", path,
+                            is_device ? "device" : "pipe");
+}
 
 static int host_open(void *self, const char *path, unsigned flags, struct hadb_fs_file **out,
                      struct hadb_error *err)
 {
-    (void)self;
     int mode = flags & HADB_FS_WRITE ? (flags & HADB_FS_READ ? O_RDWR : O_WRONLY) : O_RDONLY;
     mode |= (flags & HADB_FS_CREATE ? O_CREAT : 0) | (flags & HADB_FS_EXCL ? O_EXCL : 0) |
             (flags & HADB_FS_TRUNC ? O_TRUNC : 0);
@@ -51,8 +76,9 @@ static int host_open(void *self, const char *path, unsigned flags, struct hadb_f
     if (!file) {
         return hadb_fail_nomem(err);
     }
-    do {
-        file->fd = open(path, mode | O_CLOEXEC | O_NOCTTY, FILE_MODE);
+    do { /* O_NONBLOCK: a pipe in the place of a file must not hang us */
+        file->fd =
+            openat(start_of(self), path, mode | O_CLOEXEC | O_NOCTTY | O_NONBLOCK, FILE_MODE);
     } while (file->fd < 0 && errno == EINTR);
     if (file->fd < 0) {
         int reason = errno;
@@ -63,7 +89,15 @@ static int host_open(void *self, const char *path, unsigned flags, struct hadb_f
         if (reason == EEXIST && (flags & HADB_FS_EXCL)) {
             return HADB_EXISTS;
         }
-        return hadb_fail_errno(err, reason, "open %s", path);
+        return reason == ENXIO
+                   ? hadb_fail(err, HADB_ECORRUPT, "%.180s is a socket or a pipe and no file", path)
+                   : hadb_fail_errno(err, reason, "open %s", path);
+    }
+    int r = refuse_special(file->fd, path, flags, err);
+    if (r) {
+        close(file->fd);
+        hadb_free(file);
+        return r;
     }
     *out = (struct hadb_fs_file *)file;
     return 0;
@@ -177,14 +211,14 @@ static int host_size(void *self, struct hadb_fs_file *handle, uint64_t *out, str
 
 static int host_rename(void *self, const char *from, const char *to, struct hadb_error *err)
 {
-    (void)self;
-    return rename(from, to) < 0 ? hadb_fail_errno(err, errno, "rename %s to %s", from, to) : 0;
+    return renameat(start_of(self), from, start_of(self), to) < 0
+               ? hadb_fail_errno(err, errno, "rename %s to %s", from, to)
+               : 0;
 }
 
 static int host_link(void *self, const char *from, const char *to, struct hadb_error *err)
 {
-    (void)self;
-    if (link(from, to) == 0) {
+    if (linkat(start_of(self), from, start_of(self), to, 0) == 0) {
         return 0;
     }
     return errno == EEXIST ? HADB_EXISTS : hadb_fail_errno(err, errno, "link %s to %s", from, to);
@@ -192,8 +226,7 @@ static int host_link(void *self, const char *from, const char *to, struct hadb_e
 
 static int host_unlink(void *self, const char *path, struct hadb_error *err)
 {
-    (void)self;
-    if (unlink(path) == 0) {
+    if (unlinkat(start_of(self), path, 0) == 0) {
         return 0;
     }
     return errno == ENOENT ? HADB_ABSENT : hadb_fail_errno(err, errno, "remove %s", path);
@@ -201,8 +234,7 @@ static int host_unlink(void *self, const char *path, struct hadb_error *err)
 
 static int host_mkdir(void *self, const char *path, struct hadb_error *err)
 {
-    (void)self;
-    if (mkdir(path, FOLDER_MODE) == 0) {
+    if (mkdirat(start_of(self), path, FOLDER_MODE) == 0) {
         return 0;
     }
     int reason = errno;
@@ -211,7 +243,7 @@ static int host_mkdir(void *self, const char *path, struct hadb_error *err)
     }
     struct stat st;
     /* A folder that exists is fine, also below a read-only or unwritable parent. */
-    if (stat(path, &st) == 0) {
+    if (fstatat(start_of(self), path, &st, 0) == 0) {
         if (S_ISDIR(st.st_mode)) {
             return 0;
         }
@@ -222,8 +254,7 @@ static int host_mkdir(void *self, const char *path, struct hadb_error *err)
 
 static int host_rmdir(void *self, const char *path, struct hadb_error *err)
 {
-    (void)self;
-    if (rmdir(path) == 0) {
+    if (unlinkat(start_of(self), path, AT_REMOVEDIR) == 0) {
         return 0;
     }
     return errno == ENOENT ? HADB_ABSENT : hadb_fail_errno(err, errno, "remove folder %s", path);
@@ -231,10 +262,9 @@ static int host_rmdir(void *self, const char *path, struct hadb_error *err)
 
 static int host_sync_dir(void *self, const char *path, struct hadb_error *err)
 {
-    (void)self;
     int fd;
     do {
-        fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        fd = openat(start_of(self), path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     } while (fd < 0 && errno == EINTR);
     if (fd < 0) {
         return hadb_fail_errno(err, errno, "open folder %s", path);
@@ -262,9 +292,14 @@ static int host_list(void *self, const char *path,
                      int (*each)(void *arg, const char *name, bool is_dir), void *arg,
                      struct hadb_error *err)
 {
-    (void)self;
-    DIR *dir = opendir(path); /* close-on-exec by glibc */
+    int fd = openat(start_of(self), path, O_RDONLY | O_DIRECTORY | O_NONBLOCK | O_CLOEXEC);
+    DIR *dir = fd < 0 ? NULL : fdopendir(fd);
     if (!dir) {
+        int reason = errno;
+        if (fd >= 0) {
+            close(fd);
+        }
+        errno = reason;
         return errno == ENOENT ? HADB_ABSENT : hadb_fail_errno(err, errno, "open folder %s", path);
     }
     int r = 0;
@@ -376,6 +411,45 @@ static const char *host_network(void *self, const char *path)
     return hadb_fs_network_type((long)found.f_type);
 }
 
+static int host_stat(void *self, const char *path, struct hadb_fs_stat *out, struct hadb_error *err)
+{
+    struct stat st;
+    if (fstatat(start_of(self), path, &st, 0) < 0) {
+        return errno == ENOENT ? HADB_ABSENT : hadb_fail_errno(err, errno, "look at %s", path);
+    }
+    *out = (struct hadb_fs_stat){.device = (uint64_t)st.st_dev,
+                                 .inode = (uint64_t)st.st_ino,
+                                 .links = (uint64_t)st.st_nlink};
+    return 0;
+}
+
+static const struct hadb_fs_ops host_ops;
+
+/* O_PATH: entering needs no right to list; it keeps the disk from being unmounted all the same. */
+static int host_hold(void *self, const char *path, struct hadb_fs *out, struct hadb_error *err)
+{
+    struct host_folder *folder = hadb_calloc(1, sizeof *folder);
+    if (!folder) {
+        return hadb_fail_nomem(err);
+    }
+    folder->fd = openat(start_of(self), path, O_PATH | O_DIRECTORY | O_CLOEXEC);
+    if (folder->fd < 0) {
+        int reason = errno;
+        hadb_free(folder);
+        return reason == ENOENT ? HADB_ABSENT
+                                : hadb_fail_errno(err, reason, "open folder %s", path);
+    }
+    *out = (struct hadb_fs){.ops = &host_ops, .self = folder};
+    return 0;
+}
+
+static void host_release(void *self)
+{
+    struct host_folder *folder = self;
+    close(folder->fd);
+    hadb_free(folder);
+}
+
 static const struct hadb_fs_ops host_ops = {
     .abi = HADB_FS_ABI,
     .open = host_open,
@@ -394,6 +468,9 @@ static const struct hadb_fs_ops host_ops = {
     .list = host_list,
     .lock = host_lock,
     .network = host_network,
+    .stat = host_stat,
+    .hold = host_hold,
+    .release = host_release,
 };
 
 struct hadb_fs hadb_fs_host(void)

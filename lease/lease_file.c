@@ -21,6 +21,9 @@
  * The folder is not fsynced: after a power cut an older record may be back, which for a hint costs time and
  * nothing else. Watch reads the file again every FILE_WATCH_EVERY_MS.
  *
+ * The root is held open and every path starts there; a call while the root's path names another folder (an
+ * unmounted disk) is HADB_EIO and does nothing.
+ *
  * Thread: any; constant after open.
  * Failure modes: HADB_ECORRUPT names a damaged file and what to do; a rename() whose outcome is open is
  * HADB_ETIMEDOUT; every other failure of a write left the record as it was.
@@ -46,8 +49,10 @@
 
 struct file_leases {
     const struct hadb_env *env; /* const after init, like all below */
-    const struct hadb_fs *fs;
+    const struct hadb_fs *fs;   /* of the held root */
+    struct hadb_fs_held held;
     char *root;
+    const char *base; /* root as fs knows it */
     char *temp_dir;
     char *lock_dir;
 };
@@ -119,13 +124,18 @@ static int load(struct file_leases *l, const char *path, struct file_record *out
     }
     if (r == HADB_ETOOBIG || (r == 0 && !decode(&out->bytes, out))) {
         return hadb_fail(err, HADB_ECORRUPT,
-                         "lease file %.160s is damaged; remove it, its node writes a new one",
-                         path);
+                         "lease file %.100s%.80s is damaged; remove it, its node writes a new one",
+                         l->root, path + strlen(l->base));
     }
     if (r < 0 && err) {
         *err = cause;
     }
     return r;
+}
+
+static int check_root(const struct file_leases *l, struct hadb_error *err)
+{
+    return hadb_fs_held_check(&l->held, "lease folder", err);
 }
 
 static int file_read(void *self, const struct hadb_call *call, const char *key,
@@ -135,8 +145,9 @@ static int file_read(void *self, const struct hadb_call *call, const char *key,
     struct file_record record = {0};
     char path[HADB_PATH_BYTES_MAX];
     int r = hadb_call_check(l->env, call, err);
+    r = r ? r : check_root(l, err);
     if (r == 0) {
-        r = hadb_path_join(path, l->root, key, err);
+        r = hadb_path_join(path, l->base, key, err);
     }
     if (r == 0) {
         r = load(l, path, &record, err);
@@ -157,6 +168,14 @@ static int ensure_root(struct file_leases *l, struct hadb_error *err)
 {
     int r = hadb_fs_mkdir_all(l->fs, l->temp_dir, err);
     return r ? r : hadb_fs_mkdir_all(l->fs, l->lock_dir, err);
+}
+
+/* Makes the folder and holds it: from now on another one of that name is not taken for it. */
+static int hold_root(struct file_leases *l, const struct hadb_env *env, struct hadb_error *err)
+{
+    int r = hadb_fs_mkdir_all(&env->fs, l->root, err);
+    r = r ? r : hadb_fs_hold(&env->fs, l->root, &l->held, err);
+    return r > 0 ? hadb_fail(err, HADB_EIO, "lease folder %.140s went away", l->root) : r;
 }
 
 static int lock_open(struct file_leases *l, const char *key, struct hadb_fs_file **out,
@@ -334,8 +353,9 @@ static int file_write(void *self, const struct hadb_call *call, const char *key,
     char path[HADB_PATH_BYTES_MAX];
     struct hadb_fs_file *lock = NULL;
     int r = hadb__lease_write_check(l->env, call, err);
+    r = r ? r : check_root(l, err);
     if (r == 0) {
-        r = hadb_path_join(path, l->root, key, err);
+        r = hadb_path_join(path, l->base, key, err);
     }
     if (r == 0) {
         r = lock_key(l, call, key, &lock, err);
@@ -344,6 +364,9 @@ static int file_write(void *self, const struct hadb_call *call, const char *key,
         r = write_locked(l, call, path, record, expected, tag, err);
     }
     hadb_fs_close(l->fs, lock);
+    if (r == 0 && check_root(l, err) < 0) { /* written where nobody looks */
+        r = hadb_fail(err, HADB_ETIMEDOUT, "lease folder %.140s was exchanged meanwhile", l->root);
+    }
     return hadb_wrap(err, r, "lease %.100s", key);
 }
 
@@ -353,9 +376,10 @@ static int file_watch(void *self, const struct hadb_call *call, const char *key,
     struct file_leases *l = self;
     char path[HADB_PATH_BYTES_MAX];
     uint64_t version = 0;
-    int r = hadb_path_join(path, l->root, key, err);
+    int r = hadb_path_join(path, l->base, key, err);
     while (r == 0) {
-        r = compare(l, path, seen, &version, err);
+        r = check_root(l, err);
+        r = r ? r : compare(l, path, seen, &version, err);
         if (r) {
             break;
         }
@@ -374,6 +398,7 @@ static int file_watch(void *self, const struct hadb_call *call, const char *key,
 static void file_close(void *self)
 {
     struct file_leases *l = self;
+    hadb_fs_release(&l->held);
     hadb_free(l->root);
     hadb_free(l->temp_dir);
     hadb_free(l->lock_dir);
@@ -407,15 +432,16 @@ static struct file_leases *leases_new(const char *path, const struct hadb_env *e
         return NULL;
     }
     l->env = env;
-    l->fs = &env->fs;
+    l->fs = &l->held.fs;
     l->root = join_new(path, "");
     if (l->root) {
         size_t len = strlen(l->root);
         while (len > 1 && l->root[len - 1] == '/') {
             l->root[--len] = '\0';
         }
-        l->temp_dir = join_new(l->root, "/.tmp");
-        l->lock_dir = join_new(l->root, "/.lock");
+        l->base = hadb_fs_base(&env->fs, l->root);
+        l->temp_dir = join_new(l->base, "/.tmp");
+        l->lock_dir = join_new(l->base, "/.lock");
     }
     if (!l->root || !l->temp_dir || !l->lock_dir) {
         file_close(l);
@@ -480,7 +506,8 @@ int hadb__lease_file_open(const struct hadb_url *url, const struct hadb_env *env
     if (!l) {
         return hadb_fail_nomem(err);
     }
-    r = ensure_root(l, err);
+    r = hold_root(l, env, err);
+    r = r ? r : ensure_root(l, err);
     if (r == 0) {
         r = hadb_fs_list(l->fs, l->temp_dir, sweep_one, l, err);
     }
@@ -491,7 +518,7 @@ int hadb__lease_file_open(const struct hadb_url *url, const struct hadb_env *env
         file_close(l);
         return hadb_advise(err, r, "choose a folder that this user may write");
     }
-    const char *network = hadb_fs_network(l->fs, l->root);
+    const char *network = hadb_fs_network(&env->fs, l->root);
     if (network) {
         hadb_log(env, HADB_LOG_WARN, "lease", NULL,
                  "lease folder %s lies on %s: its locks may hold for one host only; keep all nodes "

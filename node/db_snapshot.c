@@ -431,7 +431,11 @@ static int download(struct hadb_db_job *job, const struct hadb_manifest_snapshot
     const struct hadb_fs *fs = &db->node->env->fs;
     int r = hadb_fs_remove_all(fs, path, &job->err);
     if (r >= 0) {
-        r = hadb_fs_mkdir_all(fs, path, &job->err);
+        r = hadb_fs_held_check(&db->node->folder.held, "data folder", &job->err);
+    }
+    if (r == 0) { /* not its parents: they are there, unless another folder took their name */
+        r = hadb_fs_mkdir(fs, path, &job->err);
+        r = r > 0 ? hadb_fail(&job->err, HADB_EIO, "data folder %.140s went away", path) : r;
     }
     if (r == 0) {
         r = hadb__box_open(db, path, &box, &job->err);

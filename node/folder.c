@@ -3,7 +3,8 @@
  * The data folder of a node. Owns every path below it.
  *
  * Thread: the one that opens or closes; blocks.
- * Invariants: one process per folder (OFD lock); node.id never changes once it is there.
+ * Invariants: one process per folder (OFD lock); node.id never changes once it is there; no database is put into
+ * another folder that has taken the name of ours (a disk that was unmounted).
  * Failure modes: a folder that is in use, unreadable or of something else is refused with its path.
  */
 #include "node/folder.h"
@@ -65,7 +66,8 @@ static int take_lock(struct hadb_folder *folder, struct hadb_error *err)
     const struct hadb_fs *fs = &folder->env->fs;
     r = hadb_fs_open(fs, path, HADB_FS_READ | HADB_FS_WRITE | HADB_FS_CREATE, &folder->lock, err);
     if (r != 0) {
-        return r < 0 ? r : hadb_fail(err, HADB_EIO, "cannot open %s", path);
+        r = r < 0 ? r : hadb_fail(err, HADB_EIO, "cannot open %s", path);
+        return hadb_advise(err, r, "choose a data folder that this user may write");
     }
     r = hadb_fs_lock(fs, folder->lock, err);
     if (r == HADB_ELOCKED) {
@@ -84,7 +86,8 @@ int hadb_folder_open(const struct hadb_env *env, const char *path, struct hadb_f
     if (!folder.path) {
         return hadb_fail_nomem(err);
     }
-    int r = hadb_wrap(err, hadb_fs_mkdir_all(&env->fs, path, err), "data folder %s", path);
+    int r = hadb_wrap(err, hadb_fs_mkdir_all(&env->fs, path, err), "data folder %.100s", path);
+    r = hadb_advise(err, r, "choose a folder that this user may write");
     const char *network = r == 0 ? hadb_fs_network(&env->fs, path) : NULL;
     if (network) {
         hadb_log(
@@ -92,6 +95,10 @@ int hadb_folder_open(const struct hadb_env *env, const char *path, struct hadb_f
             "data folder %s lies on %s: its lock keeps out processes of this host only, and an "
             "fsync may not hold; use a disk of this host",
             path, network);
+    }
+    if (r == 0) {
+        r = hadb_fs_hold(&env->fs, folder.path, &folder.held, err);
+        r = r > 0 ? hadb_fail(err, HADB_EIO, "data folder %.140s went away", path) : r;
     }
     if (r == 0) {
         r = take_lock(&folder, err);
@@ -111,6 +118,7 @@ void hadb_folder_close(struct hadb_folder *folder)
 {
     if (folder->env) {
         hadb_fs_close(&folder->env->fs, folder->lock);
+        hadb_fs_release(&folder->held);
         hadb_free(folder->path);
     }
     *folder = (struct hadb_folder){0};
@@ -120,7 +128,8 @@ int hadb_folder_write_address(const struct hadb_folder *folder, const char *addr
                               struct hadb_error *err)
 {
     char path[HADB_PATH_BYTES_MAX];
-    int r = hadb_path_join(path, folder->path, "node.addr", err);
+    int r = hadb_fs_held_check(&folder->held, "data folder", err);
+    r = r < 0 ? r : hadb_path_join(path, folder->path, "node.addr", err);
     if (r < 0) {
         return r;
     }
@@ -189,7 +198,8 @@ int hadb_folder_db(const struct hadb_folder *folder, const struct hadb_id *uuid,
     HADB_ASSERT(len > 0 && (size_t)len < sizeof line);
     struct hadb_db_paths paths = {0};
     const struct hadb_fs *fs = &folder->env->fs;
-    int r = db_paths(folder, uuid, &paths, err);
+    int r = hadb_fs_held_check(&folder->held, "data folder", err);
+    r = r < 0 ? r : db_paths(folder, uuid, &paths, err);
     r = r < 0 ? r : db_folders(fs, &paths, err);
     r = r < 0 ? r : hadb_path_join(label, paths.dir, "name", err);
     r = r < 0 ? r : hadb_fs_replace_file(fs, label, hadb_slice(line, (size_t)len), err);

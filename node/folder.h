@@ -23,6 +23,7 @@ struct hadb_folder {
     char *path;
     struct hadb_id id;
     struct hadb_fs_file *lock;
+    struct hadb_fs_held held; /* so that another folder of that name is not taken for ours */
 };
 
 /* Makes the folder, takes its lock, reads or makes node.id. HADB_ELOCKED, HADB_ECORRUPT, HADB_EIO, HADB_EAUTH. */

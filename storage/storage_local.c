@@ -23,8 +23,15 @@
  *
  * Failure modes: a failure before link() or rename() leaves nothing but perhaps a temporary file; one
  * after it is HADB_ETIMEDOUT (state unknown), never a plain failure. A failed fsync of a body is not
- * repeated: the next try writes a new file. A folder that vanishes under an open store is not made anew
- * (an unmounted disk must not become an empty store).
+ * repeated: the next try writes a new file.
+ *
+ * An unmounted disk must not become an empty store: it leaves an empty folder of the same name. The root is
+ * held open from the first time that it is seen, and every path starts there, so that nothing gets into
+ * another folder. Every call first compares what the root's path names with the folder held (HADB_EIO, nothing
+ * done). A create or replace compares once more after its fsyncs, from the top down to the object's folder: what
+ * is durable where nobody looks is no success (HADB_ETIMEDOUT). Folders inside are remembered as what they were
+ * at the first write (up to LOCAL_KNOWN_FOLDERS_MAX of them) and not made a second time. All of it comes
+ * right by itself when the path leads to the same folder again.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -42,148 +49,32 @@
 #define LOCAL_TEMP_AGE_MS_MAX (60 * 60 * 1000)
 #define LOCAL_LOCK_TRIES_MAX 20000u /* of 1 to 4 ms, for callers without a deadline */
 
-/* --- folders ------------------------------------------------------------------------------------ */
-
-static struct hadb_id *known_slot(struct hadb__local *l, const char *folder, struct hadb_id *id)
-{
-    struct hadb_hash hash;
-    hadb_sha256(folder, strlen(folder), &hash);
-    memcpy(id->b, hash.b, sizeof(id->b));
-    return &l->known[hadb_get_u32(hash.b) % LOCAL_KNOWN_FOLDERS_MAX];
-}
-
-static bool folder_known(struct hadb__local *l, const char *folder)
-{
-    struct hadb_id id;
-    struct hadb_id *slot = known_slot(l, folder, &id);
-    hadb_mutex_lock(&l->mu);
-    bool known = hadb_id_eq(slot, &id);
-    hadb_mutex_unlock(&l->mu);
-    return known;
-}
-
-static void folder_remember(struct hadb__local *l, const char *folder, bool durable)
-{
-    struct hadb_id id;
-    struct hadb_id *slot = known_slot(l, folder, &id);
-    hadb_mutex_lock(&l->mu);
-    *slot = durable ? id : (struct hadb_id){0};
-    hadb_mutex_unlock(&l->mu);
-}
-
-/*
- * Makes the root durable in all folders above it, which may be as new as itself. One that we may enter but
- * not read, or not write, cannot be synced, and is not one that anybody of ours has made.
- */
-static int sync_above_root(struct hadb__local *l, struct hadb_error *err)
-{
-    char at[HADB_PATH_BYTES_MAX];
-    char above[HADB_PATH_BYTES_MAX];
-    memcpy(at, l->root, strlen(l->root) + 1);
-    while (strcmp(at, "/") != 0) {
-        struct hadb_error cause = {0};
-        hadb__local_parent(at, above);
-        int r = hadb_fs_sync_dir(l->fs, above, &cause);
-        if (r && r != HADB_EAUTH && cause.sys_errno != EROFS) {
-            return hadb__local_give(err, &cause, r);
-        }
-        memcpy(at, above, strlen(above) + 1);
-    }
-    return 0;
-}
-
-/* The root and its .tmp and .lock. Only a store that was never there is made. */
-static int ensure_root(struct hadb__local *l, struct hadb_error *err)
-{
-    hadb_mutex_lock(&l->mu);
-    bool seen = l->root_seen;
-    bool durable = l->root_durable;
-    hadb_mutex_unlock(&l->mu);
-    int r = seen ? 0 : hadb_fs_mkdir_all(l->fs, l->root, err);
-    if (r == 0 && !durable) {
-        r = sync_above_root(l, err);
-    }
-    if (r == 0) {
-        r = hadb_fs_mkdir(l->fs, l->temp_dir, err);
-    }
-    if (r == 0) {
-        r = hadb_fs_mkdir(l->fs, l->lock_dir, err);
-    }
-    if (r > 0) {
-        return hadb_fail(err, HADB_EIO, "storage folder %s has vanished, is its disk mounted?",
-                         l->root);
-    }
-    if (r == 0) {
-        hadb_mutex_lock(&l->mu);
-        l->root_seen = true;
-        l->root_durable = true;
-        hadb_mutex_unlock(&l->mu);
-    }
-    return r;
-}
-
-/* Makes each folder from the root down to @folder, and its name durable in the one above. */
-static int ensure_chain(struct hadb__local *l, const char *folder, struct hadb_error *err)
-{
-    size_t len = strlen(folder);
-    char at[HADB_PATH_BYTES_MAX];
-    memcpy(at, folder, len + 1);
-    for (size_t i = strlen(l->root) + 1; i <= len; i++) {
-        if (at[i] != '/' && at[i] != '\0') {
-            continue;
-        }
-        char above[HADB_PATH_BYTES_MAX];
-        at[i] = '\0';
-        hadb__local_parent(at, above);
-        int r = hadb_fs_mkdir(l->fs, at, err);
-        if (r == 0) {
-            r = hadb_fs_sync_dir(l->fs, above, err);
-        }
-        if (r) {
-            return r < 0 ? r : hadb_fail(err, HADB_EIO, "folder %s vanished", above);
-        }
-        at[i] = folder[i];
-    }
-    return 0;
-}
-
-static int ensure_folder(struct hadb__local *l, const char *folder, struct hadb_error *err)
-{
-    if (folder_known(l, folder)) {
-        return 0;
-    }
-    struct hadb_error cause = {0};
-    int r = ensure_root(l, &cause);
-    if (r == 0) {
-        r = ensure_chain(l, folder, &cause);
-        if (r < 0 && (cause.sys_errno == ENOTDIR || cause.sys_errno == ENAMETOOLONG)) {
-            return hadb_fail(err, HADB_EINVAL, "no file can have this key: %.180s", cause.message);
-        }
-    }
-    if (r == 0) {
-        folder_remember(l, folder, true);
-    }
-    return hadb__local_give(err, &cause, r);
-}
-
 /* --- reading ------------------------------------------------------------------------------------ */
+
+/* The path of an object, root entered. HADB_ABSENT: no root, no object. */
+static int find(struct hadb__local *l, const struct hadb_call *call, const char *key,
+                char path[HADB_PATH_BYTES_MAX], struct hadb_error *err)
+{
+    int r = hadb_call_check(l->env, call, err);
+    if (r == 0) {
+        r = hadb__local_enter(l, err);
+    }
+    return r ? r : hadb_path_join(path, l->base, key, err);
+}
 
 static int local_get(void *self, const struct hadb_call *call, const char *key,
                      struct hadb_buf *out, struct hadb_tag *tag, struct hadb_error *err)
 {
     struct hadb__local *l = self;
     char path[HADB_PATH_BYTES_MAX];
-    int r = hadb_call_check(l->env, call, err);
-    if (r == 0) {
-        r = hadb_path_join(path, l->root, key, err);
-    }
+    int r = find(l, call, key, path, err);
     if (r == 0) {
         r = hadb__local_read(l, path, 0, HADB_OBJECT_BYTES_MAX, out, err);
     }
     if (r == 0) {
         hadb__local_tag(hadb_buf_slice(out), tag);
     }
-    return r;
+    return hadb_wrap(err, r, "%.100s", key);
 }
 
 static int local_get_range(void *self, const struct hadb_call *call, const char *key,
@@ -192,11 +83,9 @@ static int local_get_range(void *self, const struct hadb_call *call, const char 
 {
     struct hadb__local *l = self;
     char path[HADB_PATH_BYTES_MAX];
-    int r = hadb_call_check(l->env, call, err);
-    if (r == 0) {
-        r = hadb_path_join(path, l->root, key, err);
-    }
-    return r ? r : hadb__local_read(l, path, offset, len, out, err);
+    int r = find(l, call, key, path, err);
+    r = r ? r : hadb__local_read(l, path, offset, len, out, err);
+    return hadb_wrap(err, r, "%.100s", key);
 }
 
 static int local_head(void *self, const struct hadb_call *call, const char *key,
@@ -205,10 +94,7 @@ static int local_head(void *self, const struct hadb_call *call, const char *key,
     struct hadb__local *l = self;
     char path[HADB_PATH_BYTES_MAX];
     struct hadb_object_meta meta = {0};
-    int r = hadb_call_check(l->env, call, err);
-    if (r == 0) {
-        r = hadb_path_join(path, l->root, key, err);
-    }
+    int r = find(l, call, key, path, err);
     if (r == 0) {
         r = hadb__local_stat(l, path, &meta, err);
     }
@@ -218,7 +104,7 @@ static int local_head(void *self, const struct hadb_call *call, const char *key,
     if (r == 0) {
         *out = meta;
     }
-    return r;
+    return hadb_wrap(err, r, "%.100s", key);
 }
 
 /* --- writing ------------------------------------------------------------------------------------ */
@@ -230,7 +116,7 @@ static int fill_temp(struct hadb__local *l, const char *temp, struct hadb_slice 
     unsigned flags = HADB_FS_WRITE | HADB_FS_CREATE | HADB_FS_EXCL;
     int r = hadb_fs_open(l->fs, temp, flags, &file, err);
     if (r == HADB_ABSENT) {
-        r = ensure_root(l, err);
+        r = hadb__local_ensure_root(l, err);
         r = r ? r : hadb_fs_open(l->fs, temp, flags, &file, err);
     }
     if (r) {
@@ -282,27 +168,17 @@ static bool refused(int r, const struct hadb_error *cause)
            cause->sys_errno == EROFS || cause->sys_errno == EMLINK;
 }
 
-/*
- * Links a body to its place. A folder that we remember but that is gone is made again, once.
- * *maybe: the failure leaves open whether it was linked.
- */
-static int link_in(struct hadb__local *l, const char *temp, const char *path, bool *maybe,
-                   struct hadb_error *cause)
+/* Links a body to its place. *maybe: the failure leaves open whether it was linked. */
+static int link_in(struct hadb__local *l, const char *temp, const char *path,
+                   struct hadb_fs_stat *pin, bool *maybe, struct hadb_error *cause)
 {
     char folder[HADB_PATH_BYTES_MAX];
     hadb__local_parent(path, folder);
-    int r = 0;
-    for (int tries = 0; tries < 2; tries++) {
-        r = ensure_folder(l, folder, cause);
-        if (r) {
-            return r;
-        }
-        r = hadb_fs_link(l->fs, temp, path, cause);
-        if (!hadb__local_missing(r, cause)) {
-            break;
-        }
-        folder_remember(l, folder, false);
+    int r = hadb__local_ensure_folder(l, folder, pin, cause);
+    if (r) {
+        return r;
     }
+    r = hadb_fs_link(l->fs, temp, path, cause);
     *maybe = r < 0 && !refused(r, cause);
     return r;
 }
@@ -322,6 +198,9 @@ static int answer_exists(struct hadb__local *l, const char *path, struct hadb_er
     if (r == HADB_ABSENT) {
         return hadb_fail(err, HADB_EUNAVAIL, "object was there and vanished, nothing written");
     }
+    if (r == HADB_ECORRUPT) { /* surely not ours */
+        return hadb__local_give(err, &cause, r);
+    }
     if (r == 0) {
         r = hadb__local_settle(l, path, &cause);
     }
@@ -334,10 +213,11 @@ static int create_from(struct hadb__local *l, const struct hadb_call *call, cons
 {
     char folder[HADB_PATH_BYTES_MAX];
     struct hadb_error cause = {0};
+    struct hadb_fs_stat pin = {0};
     bool maybe = false;
     int r = hadb__write_check(l->env, call, &cause);
     if (r == 0) {
-        r = link_in(l, temp, path, &maybe, &cause);
+        r = link_in(l, temp, path, &pin, &maybe, &cause);
     }
     if (maybe) { /* temp stays: it marks the object as perhaps not durable */
         return hadb__local_unknown(err, &cause, "object may be linked");
@@ -355,7 +235,8 @@ static int create_from(struct hadb__local *l, const struct hadb_call *call, cons
         return hadb__local_unknown(err, &cause, "object is linked, durable or not");
     }
     drop_temp(l, temp);
-    return 0;
+    r = hadb__local_confirm(l, folder, &pin, &cause);
+    return r ? hadb__local_unknown(err, &cause, "object is where nobody looks") : 0;
 }
 
 /* Saves the two fsyncs of a create that cannot win. */
@@ -375,7 +256,11 @@ static int local_create(void *self, const struct hadb_call *call, const char *ke
     char temp[HADB_PATH_BYTES_MAX];
     int r = hadb__write_check(l->env, call, err);
     if (r == 0) {
-        r = hadb_path_join(path, l->root, key, err);
+        r = hadb__local_enter(l, err);
+        r = r == HADB_ABSENT ? hadb__local_ensure_root(l, err) : r;
+    }
+    if (r == 0) {
+        r = hadb_path_join(path, l->base, key, err);
     }
     if (r == 0 && is_taken(l, path)) {
         return answer_exists(l, path, err);
@@ -408,7 +293,7 @@ static int lock_key(struct hadb__local *l, const struct hadb_call *call, const c
     unsigned flags = HADB_FS_READ | HADB_FS_WRITE | HADB_FS_CREATE;
     r = hadb_fs_open(l->fs, path, flags, out, err);
     if (r == HADB_ABSENT) {
-        r = ensure_root(l, err);
+        r = hadb__local_ensure_root(l, err);
         r = r ? r : hadb_fs_open(l->fs, path, flags, out, err);
     }
     if (r) {
@@ -455,13 +340,11 @@ static int compare(struct hadb__local *l, const char *path, const struct hadb_ta
  * Renames a body over the object, lock held. A second name of the body stays until the folder is
  * fsynced, so that readers can tell (link count).
  */
-static int rename_in(struct hadb__local *l, const char *temp, const char *path,
-                     struct hadb_error *err)
+static int rename_in(struct hadb__local *l, const char *temp, const char *path, const char *folder,
+                     const struct hadb_fs_stat *pin, struct hadb_error *err)
 {
-    char folder[HADB_PATH_BYTES_MAX];
     char mark[HADB_PATH_BYTES_MAX];
     struct hadb_error cause = {0};
-    hadb__local_parent(path, folder);
     int r = snprintf(mark, sizeof(mark), "%s-m", temp) < (int)sizeof(mark)
                 ? hadb_fs_link(l->fs, temp, mark, &cause)
                 : hadb_fail(&cause, HADB_ETOOBIG, "path of a temporary file is too long");
@@ -483,7 +366,8 @@ static int rename_in(struct hadb__local *l, const char *temp, const char *path,
         return hadb__local_unknown(err, &cause, "object may be replaced, durable or not");
     }
     drop_temp(l, mark);
-    return 0;
+    r = hadb__local_confirm(l, folder, pin, &cause);
+    return r ? hadb__local_unknown(err, &cause, "object is where nobody looks") : 0;
 }
 
 static int replace_locked(struct hadb__local *l, const struct hadb_call *call, const char *path,
@@ -492,10 +376,11 @@ static int replace_locked(struct hadb__local *l, const struct hadb_call *call, c
 {
     char temp[HADB_PATH_BYTES_MAX];
     char folder[HADB_PATH_BYTES_MAX];
+    struct hadb_fs_stat pin = {0};
     hadb__local_parent(path, folder);
     int r = compare(l, path, expected, err);
     if (r == 0) {
-        r = ensure_folder(l, folder, err);
+        r = hadb__local_ensure_folder(l, folder, &pin, err);
     }
     if (r == 0) {
         r = write_temp(l, body, temp, err);
@@ -508,7 +393,7 @@ static int replace_locked(struct hadb__local *l, const struct hadb_call *call, c
         drop_temp(l, temp);
         return r;
     }
-    return rename_in(l, temp, path, err);
+    return rename_in(l, temp, path, folder, &pin, err);
 }
 
 static int local_replace(void *self, const struct hadb_call *call, const char *key,
@@ -520,7 +405,11 @@ static int local_replace(void *self, const struct hadb_call *call, const char *k
     struct hadb_fs_file *lock = NULL;
     int r = hadb__write_check(l->env, call, err);
     if (r == 0) {
-        r = hadb_path_join(path, l->root, key, err);
+        r = hadb__local_enter(l, err);
+        r = r == HADB_ABSENT ? HADB_CAS_LOST : r;
+    }
+    if (r == 0) {
+        r = hadb_path_join(path, l->base, key, err);
     }
     if (r == 0) {
         r = compare(l, path, expected, err); /* losers need no lock */
@@ -544,6 +433,10 @@ static int local_list(void *self, const struct hadb_call *call, const char *pref
                       const char *after, size_t max, struct hadb_object_list *out,
                       struct hadb_error *err)
 {
+    int r = hadb__local_enter(self, err);
+    if (r) {
+        return r == HADB_ABSENT ? 0 : hadb_wrap(err, r, "list");
+    }
     return hadb__local_list(self, call, prefix, after, max, out, err);
 }
 
@@ -565,11 +458,14 @@ static int local_delete_many(void *self, const struct hadb_call *call, const cha
     char path[HADB_PATH_BYTES_MAX];
     char folder[HADB_PATH_BYTES_MAX];
     char dirty[HADB_PATH_BYTES_MAX] = ""; /* folder to fsync before moving on to another */
-    int r = 0;
+    int r = hadb__local_enter(l, err);
+    if (r) {
+        return r == HADB_ABSENT ? 0 : hadb_wrap(err, r, "delete");
+    }
     for (size_t i = 0; i < len && r == 0; i++) {
         r = hadb__write_check(l->env, call, err);
         if (r == 0) {
-            r = hadb_path_join(path, l->root, keys[i], err);
+            r = hadb_path_join(path, l->base, keys[i], err);
         }
         if (r) {
             break;
@@ -604,6 +500,7 @@ static uint32_t local_caps(void *self)
 static void local_close(void *self)
 {
     struct hadb__local *l = self;
+    hadb_fs_release(&l->held);
     hadb_free(l->root);
     hadb_free(l->temp_dir);
     hadb_free(l->lock_dir);
@@ -642,7 +539,8 @@ static int stop_at_once(void *arg, const char *name, bool is_dir)
 /* Looks at the folder without making it: unreadable and not-a-folder are told now, not at a write. */
 static int look(struct hadb__local *l, struct hadb_error *err)
 {
-    int r = hadb_fs_list(l->fs, l->root, stop_at_once, NULL, err);
+    int r = hadb__local_enter(l, err);
+    r = r ? r : hadb_fs_list(l->fs, l->base, stop_at_once, NULL, err);
     if (r == HADB_ABSENT) {
         return 0;
     }
@@ -686,8 +584,8 @@ static struct hadb__local *local_new(const char *path, const struct hadb_env *en
         return NULL;
     }
     l->env = env;
-    l->fs = &env->fs;
-    l->links_tell = !env->fs.ops || env->fs.ops == hadb_fs_host().ops;
+    l->outer = &env->fs;
+    l->fs = &l->held.fs;
     hadb_mutex_init(&l->mu, 0);
     l->root = join_new(path, "");
     if (l->root) {
@@ -695,8 +593,9 @@ static struct hadb__local *local_new(const char *path, const struct hadb_env *en
         while (len > 1 && l->root[len - 1] == '/') {
             l->root[--len] = '\0';
         }
-        l->temp_dir = join_new(l->root, "/.tmp");
-        l->lock_dir = join_new(l->root, "/.lock");
+        l->base = hadb_fs_base(l->outer, l->root);
+        l->temp_dir = join_new(l->base, "/.tmp");
+        l->lock_dir = join_new(l->base, "/.lock");
     }
     if (!l->root || !l->temp_dir || !l->lock_dir) {
         local_close(l);
@@ -727,9 +626,10 @@ int hadb__storage_local_open(const struct hadb_url *url, const struct hadb_env *
     r = look(l, err);
     if (r) {
         local_close(l);
-        return hadb_wrap(err, r, "storage folder %s", url->path);
+        hadb_wrap(err, r, "storage folder %.140s", url->path);
+        return hadb_advise(err, r, "the URL names a folder that this user may enter");
     }
-    const char *network = hadb_fs_network(l->fs, l->root);
+    const char *network = hadb_fs_network(l->outer, l->root);
     if (network) {
         hadb_log(
             env, HADB_LOG_WARN, "storage", NULL,

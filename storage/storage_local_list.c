@@ -112,7 +112,7 @@ static int add_object(struct walk *w, struct hadb_error *err)
     char path[HADB_PATH_BYTES_MAX];
     struct hadb_fs_file *file = NULL;
     uint64_t size = 0;
-    int r = hadb_path_join(path, w->l->root, w->key, err);
+    int r = hadb_path_join(path, w->l->base, w->key, err);
     if (r == 0) {
         r = hadb_fs_open(w->l->fs, path, HADB_FS_READ, &file, err);
     }
@@ -135,7 +135,7 @@ static int read_folder(struct walk *w, struct entries *e, struct hadb_error *err
     if (!path) {
         return hadb_fail_nomem(err);
     }
-    int r = hadb_path_join(path, w->l->root, w->key, &cause);
+    int r = hadb_path_join(path, w->l->base, w->key, &cause);
     if (r == 0) {
         r = hadb_fs_list(w->l->fs, path, each_entry, e, &cause);
     }

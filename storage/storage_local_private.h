@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What the two files of the local backend share. */
+/* What the files of the local backend share. */
 #ifndef HADB_STORAGE_LOCAL_PRIVATE_H
 #define HADB_STORAGE_LOCAL_PRIVATE_H
 #include "base/fs.h"
@@ -8,18 +8,41 @@
 
 #define LOCAL_KNOWN_FOLDERS_MAX 1024u /* folders that are remembered as durable */
 
-struct hadb__local {
-    const struct hadb_env *env; /* const after init */
-    const struct hadb_fs *fs;   /* const after init */
-    char *root;                 /* const after init; absolute, no trailing slash */
-    char *temp_dir;             /* const after init; root/.tmp */
-    char *lock_dir;             /* const after init; root/.lock */
-    bool links_tell;            /* const after init; stat(2) sees the files that fs sees */
-    struct hadb_mutex mu;
-    bool root_durable;                             /* mu; we have synced the folders above */
-    bool root_seen;                                /* mu */
-    struct hadb_id known[LOCAL_KNOWN_FOLDERS_MAX]; /* mu; hashes of folders, zero = free */
+struct hadb__local_folder {
+    struct hadb_id id; /* hash of its path, zero = free */
+    struct hadb_fs_stat
+        pin; /* what had the path when we first wrote there; zero if nobody can tell */
 };
+
+struct hadb__local {
+    const struct hadb_env *env;  /* const after init */
+    const struct hadb_fs *outer; /* const after init; where root is */
+    const struct hadb_fs *fs;    /* const after init; of the held root: not before enter() said 0 */
+    char *root;                  /* const after init; absolute, no trailing slash */
+    const char *base;            /* const after init; root as fs knows it */
+    char *temp_dir;              /* const after init; base/.tmp */
+    char *lock_dir;              /* const after init; base/.lock */
+    struct hadb_mutex mu;
+    struct hadb_fs_held held; /* mu, const once entered */
+    bool entered;             /* mu; never taken back */
+    bool root_durable;        /* mu; we have synced the folders above */
+    bool root_seen;           /* mu */
+    struct hadb__local_folder known[LOCAL_KNOWN_FOLDERS_MAX]; /* mu */
+};
+
+/*
+ * Before every use of fs: holds the root once there is one, and says whether its path still leads to it.
+ * 0; HADB_ABSENT: no root yet, so no object; HADB_EIO: another folder has the path.
+ */
+int hadb__local_enter(struct hadb__local *l, struct hadb_error *err);
+/* The root and its .tmp and .lock. Only a store that was never there is made. */
+int hadb__local_ensure_root(struct hadb__local *l, struct hadb_error *err);
+/* Makes the chain of folders down to @folder durable, once, and says what @folder is. */
+int hadb__local_ensure_folder(struct hadb__local *l, const char *folder, struct hadb_fs_stat *pin,
+                              struct hadb_error *err);
+/* After a write, before it is reported: 0 if the path of @folder, from the top, still leads to @pin. */
+int hadb__local_confirm(struct hadb__local *l, const char *folder, const struct hadb_fs_stat *pin,
+                        struct hadb_error *err);
 
 /* Errors that say that a file cannot be there: no such folder, none of that name, a name too long. */
 bool hadb__local_missing(int r, const struct hadb_error *cause);

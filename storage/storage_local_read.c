@@ -4,15 +4,14 @@
  * whether what was read is durable (see storage_local.c).
  *
  * Thread: any; no state beyond the call.
- * Invariant: a body or a size is given out only after hadb__local_hadb__local_settle(): no power cut can take it back.
+ * Invariant: a body or a size is given out only after hadb__local_settle(): no power cut can take it back.
  * Happy path: open, read, look at the link count. Failure modes: HADB_EIO, HADB_EAUTH, HADB_ENOMEM;
- * HADB_ETOOBIG for a foreign file that is no object of ours. A folder in an object's place is HADB_ABSENT.
+ * HADB_ECORRUPT for a foreign file that is no object of ours (too big, a pipe, a device). A folder in an object's place is HADB_ABSENT.
  */
 #include <assert.h>
 #include <errno.h>
 #include <inttypes.h>
 #include <string.h>
-#include <sys/stat.h>
 
 #include "base/alloc.h"
 #include "base/buf.h"
@@ -57,8 +56,8 @@ void hadb__local_parent(const char *path, char out[HADB_PATH_BYTES_MAX])
 
 int hadb__local_settle(const struct hadb__local *l, const char *path, struct hadb_error *err)
 {
-    struct stat st;
-    if (l->links_tell && (stat(path, &st) != 0 || st.st_nlink < 2)) {
+    struct hadb_fs_stat st = {0};
+    if (l->held.held && (hadb_fs_stat(l->fs, path, &st, NULL) != 0 || st.links < 2)) {
         return 0;
     }
     char folder[HADB_PATH_BYTES_MAX];
@@ -91,11 +90,17 @@ int hadb__local_open_object(const struct hadb__local *l, const char *path,
         *file = NULL;
     }
     bool folder = r < 0 && cause.sys_errno == EISDIR;
+    if (r < 0 && cause.sys_errno != 0) { /* the caller names the key; here goes the cause alone */
+        hadb_fail_errno(&cause, cause.sys_errno, "its file");
+    }
     if (folder) {
         if (is_folder) {
             *is_folder = true;
         }
         return HADB_ABSENT;
+    }
+    if (r == HADB_ECORRUPT) {
+        return hadb_fail(err, r, "its file is a pipe, a socket or a device");
     }
     return hadb__local_give(err, &cause, r);
 }
@@ -114,7 +119,7 @@ int hadb__local_read(const struct hadb__local *l, const char *path, uint64_t off
     uint64_t left = offset < size ? size - offset : 0;
     len = (size_t)HADB_MIN((uint64_t)len, left);
     if (size > HADB_OBJECT_BYTES_MAX) {
-        r = hadb_fail(err, HADB_ETOOBIG, "%.120s has %" PRIu64 " bytes, an object at most %u", path,
+        r = hadb_fail(err, HADB_ECORRUPT, "the file has %" PRIu64 " bytes, an object at most %u",
                       size, HADB_OBJECT_BYTES_MAX);
     } else if (hadb_buf_reserve(&bytes, len)) {
         r = hadb_fail_nomem(err);
@@ -134,7 +139,7 @@ int hadb__local_read(const struct hadb__local *l, const char *path, uint64_t off
         *out = hadb_buf_take(&bytes);
         out->len = got;
     }
-    return hadb_wrap(err, r, "read %.100s", path);
+    return r;
 }
 
 static void tag_of(const struct hadb_hash *hash, struct hadb_tag *tag)
@@ -195,5 +200,5 @@ int hadb__local_stat(const struct hadb__local *l, const char *path, struct hadb_
         out->size_bytes = size;
         tag_of(&hash, &out->tag);
     }
-    return hadb_wrap(err, r, "read %.100s", path);
+    return r;
 }

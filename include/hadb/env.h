@@ -19,6 +19,13 @@ enum hadb_log_level {
 };
 
 struct hadb_fs_file; /* opaque, owned by the fs that opened it */
+struct hadb_fs;
+
+/** What a path names: two paths with equal device and inode name one thing. */
+struct hadb_fs_stat {
+    uint64_t device, inode;
+    uint64_t links; /* names that it has */
+};
 
 #define HADB_FS_READ 1u
 #define HADB_FS_WRITE 2u
@@ -28,7 +35,8 @@ struct hadb_fs_file; /* opaque, owned by the fs that opened it */
 
 /**
  * File operations. Every method returns 0, HADB_ABSENT (open, size: no such file), HADB_EXISTS
- * (open with EXCL, link), or a failure; EINTR and short transfers are handled inside.
+ * (open with EXCL, link), or a failure; EINTR and short transfers are handled inside. open never waits:
+ * what is neither file nor folder (a pipe, a device) is HADB_ECORRUPT.
  * Paths are NUL-terminated. All methods are safe from any thread; one file is used by one thread
  * at a time, except read_at, which may run beside anything.
  */
@@ -59,8 +67,13 @@ struct hadb_fs_ops {
     /* abi 2 */
     /* The network file system that @path lies on ("nfs", static), NULL = none or unknown. Optional. */
     const char *(*network)(void *self, const char *path);
+    /* abi 3: all three or none */
+    int (*stat)(void *self, const char *path, struct hadb_fs_stat *out, struct hadb_error *err);
+    /* Holds a folder: relative paths of *out start there, whatever its name comes to name. HADB_ABSENT. */
+    int (*hold)(void *self, const char *folder, struct hadb_fs *out, struct hadb_error *err);
+    void (*release)(void *self); /* self of what hold() gave */
 };
-#define HADB_FS_ABI 2u
+#define HADB_FS_ABI 3u
 
 struct hadb_fs {
     const struct hadb_fs_ops *ops; /* NULL = the host's file system */
@@ -69,8 +82,8 @@ struct hadb_fs {
 
 /** One trace event of the eight hops (docs/dataflow.md). */
 struct hadb_trace_event {
-    unsigned hop;         /* 1..8 */
-    const char *what;     /* "route", "commit", "capture", "frame", "ship", "create", "pull", "apply" */
+    unsigned hop;     /* 1..8 */
+    const char *what; /* "route", "commit", "capture", "frame", "ship", "create", "pull", "apply" */
     const char *database; /* may be NULL */
     uint64_t term, slot;
     hadb_txid txid;

@@ -147,9 +147,21 @@ static void error__codes_are_distinct_and_negative(void **state)
     }
 }
 
+static void wrap__does_not_say_the_same_twice(void **state)
+{
+    (void)state;
+    struct hadb_error err;
+    hadb_fail(&err, HADB_EIO, "log/7: gone");
+    hadb_wrap(&err, HADB_EIO, "log/%d", 7);
+    assert_string_equal(err.message, "log/7: gone");
+    hadb_wrap(&err, HADB_EIO, "log");
+    assert_string_equal(err.message, "log: log/7: gone");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(wrap__does_not_say_the_same_twice),
         cmocka_unit_test(error__fail_sets_code_text_and_default_retryable),
         cmocka_unit_test(error__fail_takes_retryable_from_the_table),
         cmocka_unit_test(error__every_function_accepts_a_null_err),

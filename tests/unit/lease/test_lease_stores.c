@@ -120,6 +120,24 @@ static unsigned temps(struct fixture *f)
 
 /* --- file --------------------------------------------------------------------------------------- */
 
+/* As when the disk of the folder is unmounted: an empty one has its name. */
+static void file__exchanged_folder_is_neither_read_nor_written(void **state)
+{
+    struct fixture *f = *state;
+    char kept[2 * HADB_PATH_BYTES_MAX];
+    snprintf(kept, sizeof(kept), "%s", path_of(f, "kept"));
+    assert_int_equal(put(f, "node/a", "hello", NULL), 0);
+    assert_int_equal(rename(path_of(f, "leases"), kept), 0);
+    assert_int_equal(mkdir(path_of(f, "leases"), 0750), 0);
+    assert_int_equal(get(f, "node/a"), HADB_EIO);
+    assert_non_null(strstr(f->err.message, "is its disk mounted?"));
+    assert_int_equal(put(f, "node/b", "hello", NULL), HADB_EIO);
+    assert_int_equal(rmdir(path_of(f, "leases")), 0); /* it is empty */
+    assert_int_equal(rename(kept, path_of(f, "leases")), 0);
+    assert_int_equal(get(f, "node/a"), 0);
+    assert_int_equal(put(f, "node/b", "hello", NULL), 0);
+}
+
 static void file__has_the_documented_bytes(void **state)
 {
     struct fixture *f = *state;
@@ -414,6 +432,7 @@ static void open__survives_failing_allocations(void **state)
 int main(void)
 {
     static const struct CMUnitTest tests[] = {
+        lease(file__exchanged_folder_is_neither_read_nor_written),
         lease(file__has_the_documented_bytes),
         lease(file__that_is_cut_or_changed_anywhere_is_named_as_damaged),
         lease(write__that_fails_anywhere_leaves_the_old_record_or_the_new),

@@ -5,6 +5,8 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -12,6 +14,7 @@
 #include "base/buf.h"
 #include "base/env.h"
 #include "base/hash.h"
+#include "base/id.h"
 #include "node/callbacks.h"
 #include "node/folder.h"
 #include "tests/support/support.h"
@@ -72,6 +75,31 @@ static void a_folder_in_use__is_refused(void **state)
     hadb_folder_close(&folder);
     assert_int_equal(hadb_folder_open(hadb_env_host(), dir, &second, &err), 0);
     hadb_folder_close(&second);
+}
+
+/* As when the disk of the data folder is unmounted. */
+static void an_exchanged_folder__gets_no_database(void **state)
+{
+    (void)state;
+    struct hadb_folder folder;
+    struct hadb_db_paths paths = {0};
+    struct hadb_id uuid;
+    struct hadb_error err = {0};
+    char data[HADB_PATH_BYTES_MAX], kept[HADB_PATH_BYTES_MAX];
+    hadb_id_random(hadb_env_host(), &uuid);
+    assert_int_equal(hadb_path_join(data, dir, "data", NULL), 0);
+    assert_int_equal(hadb_path_join(kept, dir, "kept", NULL), 0);
+    assert_int_equal(hadb_folder_open(hadb_env_host(), data, &folder, NULL), 0);
+    assert_int_equal(rename(data, kept), 0);
+    assert_int_equal(mkdir(data, 0750), 0);
+    assert_int_equal(hadb_folder_db(&folder, &uuid, "d", "kv", &paths, &err), HADB_EIO);
+    assert_non_null(strstr(err.message, "is its disk mounted?"));
+    assert_int_equal(hadb_folder_write_address(&folder, "127.0.0.1:1", &err), HADB_EIO);
+    assert_int_equal(rmdir(data), 0); /* it is empty */
+    assert_int_equal(rename(kept, data), 0);
+    assert_int_equal(hadb_folder_db(&folder, &uuid, "d", "kv", &paths, &err), 0);
+    hadb_db_paths_deinit(&paths);
+    hadb_folder_close(&folder);
 }
 
 static void a_damaged_id__is_named(void **state)
@@ -211,6 +239,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         T(a_folder__keeps_its_id_over_restarts),
         T(a_folder_in_use__is_refused),
+        T(an_exchanged_folder__gets_no_database),
         T(a_damaged_id__is_named),
         T(an_address__is_written_as_one_line),
         T(a_database__has_its_folders_and_an_empty_tmp),

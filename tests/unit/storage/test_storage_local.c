@@ -210,20 +210,175 @@ static void vanished__folder_is_not_made_anew(void **state)
     snprintf(away, sizeof(away), "%s", path_of(f, "away"));
     assert_int_equal(rename(path_of(f, "store"), away), 0); /* as an unmounted disk */
     assert_int_equal(create(f, "a/2", "x"), HADB_EIO);
-    assert_non_null(strstr(f->err.message, "vanished"));
+    assert_non_null(strstr(f->err.message, "not the one that was opened: is its disk mounted?"));
     assert_int_equal(create(f, "b/1", "x"), HADB_EIO);
     assert_int_equal(stat(path_of(f, "store"), &st), -1);
     assert_int_equal(rename(away, path_of(f, "store")), 0);
     assert_int_equal(create(f, "a/2", "x"), 0);
 }
 
-static void removed__folder_inside_is_made_again(void **state)
+/* The path of the store is taken by another folder, as when its disk is unmounted, and given back. */
+static void swap_root(struct fixture *f, bool away)
+{
+    char store[2 * HADB_PATH_BYTES_MAX], kept[2 * HADB_PATH_BYTES_MAX];
+    snprintf(store, sizeof(store), "%s", path_of(f, "store"));
+    snprintf(kept, sizeof(kept), "%s", path_of(f, "kept"));
+    if (away) {
+        assert_int_equal(rename(store, kept), 0);
+        assert_int_equal(mkdir(store, 0750), 0);
+    } else {
+        assert_int_equal(rmdir(store), 0); /* nothing was put into it */
+        assert_int_equal(rename(kept, store), 0);
+    }
+}
+
+static void exchanged__store_takes_nothing_and_comes_back_by_itself(void **state)
 {
     struct fixture *f = *state;
+    struct hadb_tag tag = {0};
+    struct hadb_object_meta meta;
+    struct hadb_object_list list = {0};
+    const char *const keys[] = {"a/1"};
+    static const char says[] = "not the one that was opened: is its disk mounted?";
+    assert_int_equal(create(f, "a/1", "x"), 0);
+    assert_int_equal(hadb_storage_get(&f->s, NULL, "a/1", &f->got, &tag, NULL), 0);
+    swap_root(f, true);
+    assert_int_equal(create(f, "a/2", "x"), HADB_EIO);
+    assert_non_null(strstr(f->err.message, says));
+    assert_true(f->err.retryable);
+    assert_int_equal(create(f, "a/1", "x"), HADB_EIO); /* not "exists" */
+    assert_int_equal(create(f, "new/1", "x"), HADB_EIO);
+    assert_int_equal(create(f, "top", "x"), HADB_EIO);
+    assert_int_equal(
+        hadb_storage_replace(&f->s, NULL, "a/1", hadb_slice_str("y"), &tag, NULL, &f->err),
+        HADB_EIO);
+    assert_int_equal(hadb_storage_get(&f->s, NULL, "a/1", &f->got, NULL, &f->err), HADB_EIO);
+    assert_int_equal(hadb_storage_get(&f->s, NULL, "none", &f->got, NULL, &f->err), HADB_EIO);
+    assert_int_equal(hadb_storage_head(&f->s, NULL, "a/1", &meta, &f->err), HADB_EIO);
+    assert_int_equal(hadb_storage_list(&f->s, NULL, "", "", 10, &list, &f->err), HADB_EIO);
+    assert_int_equal(hadb_storage_delete_many(&f->s, NULL, keys, 1, &f->err), HADB_EIO);
+    assert_non_null(strstr(f->err.message, says));
+    swap_root(f, false);
+    assert_int_equal(create(f, "a/2", "x"), 0);
+    assert_int_equal(create(f, "a/1", "x"), HADB_EXISTS);
+    assert_int_equal(hadb_storage_get(&f->s, NULL, "a/2", &f->got, NULL, NULL), 0);
+}
+
+/* Exchanges the store in the middle of a write: when its body is synced, or its folder. */
+struct meddler {
+    struct hadb_fs inner;
+    struct hadb_fs_ops ops;
+    struct fixture *f;
+    bool at_body, at_folder;
+};
+
+static struct meddler meddler;
+
+static int meddling_sync(void *self, struct hadb_fs_file *file, struct hadb_error *err)
+{
+    int r = meddler.inner.ops->sync(self, file, err);
+    if (meddler.at_body) {
+        meddler.at_body = false;
+        swap_root(meddler.f, true);
+    }
+    return r;
+}
+
+static int meddling_sync_dir(void *self, const char *path, struct hadb_error *err)
+{
+    int r = meddler.inner.ops->sync_dir(self, path, err);
+    if (meddler.at_folder) {
+        meddler.at_folder = false;
+        swap_root(meddler.f, true);
+    }
+    return r;
+}
+
+static int meddling_hold(void *self, const char *path, struct hadb_fs *out, struct hadb_error *err)
+{
+    int r = meddler.inner.ops->hold(self, path, out, err);
+    out->ops = &meddler.ops; /* the host's own file handles and folders, our two methods */
+    return r;
+}
+
+static void meddle(struct fixture *f)
+{
+    meddler = (struct meddler){.inner = hadb_fs_host(), .f = f};
+    meddler.ops = *meddler.inner.ops;
+    meddler.ops.sync = meddling_sync;
+    meddler.ops.sync_dir = meddling_sync_dir;
+    meddler.ops.hold = meddling_hold;
+    hadb_storage_close(&f->s);
+    f->env.fs = (struct hadb_fs){.ops = &meddler.ops};
+    assert_int_equal(hadb_storage_open(f->url, &f->env, &f->s, &f->err), 0);
+}
+
+static void exchanged__during_a_write_it_is_unknown_and_never_done(void **state)
+{
+    struct fixture *f = *state;
+    struct hadb_tag tag = {0};
+    assert_int_equal(create(f, "a/0", "x"), 0);
+    for (int moment = 0; moment < 4; moment++) {
+        char key[8];
+        snprintf(key, sizeof(key), "a/%d", moment / 2 + 1);
+        meddle(f);
+        if (moment >= 2) {
+            assert_int_equal(hadb_storage_get(&f->s, NULL, "a/0", &f->got, &tag, NULL), 0);
+        }
+        assert_int_equal(create(f, "a/warm", "x"), moment == 0 ? 0 : HADB_EXISTS);
+        assert_int_equal(hadb_storage_delete_many(&f->s, NULL, (const char *[]){"a/warm"}, 1, NULL),
+                         0);
+        assert_int_equal(create(f, "a/warm", "x"), 0);
+        meddler.at_body = moment % 2 == 0;
+        meddler.at_folder = !meddler.at_body;
+        int r = moment < 2 ? create(f, moment == 0 ? "a/1" : "a/2", "x")
+                           : hadb_storage_replace(&f->s, NULL, "a/0", hadb_slice_str("y"), &tag,
+                                                  NULL, &f->err);
+        assert_false(meddler.at_body || meddler.at_folder);
+        assert_int_equal(r, HADB_ETIMEDOUT);
+        assert_non_null(strstr(f->err.message, "is its disk mounted?"));
+        swap_root(f, false); /* asserts that the other folder stayed empty */
+        if (moment < 2) {    /* whoever tries again finds it */
+            assert_int_equal(create(f, moment == 0 ? "a/1" : "a/2", "x"), HADB_EXISTS);
+        } else {
+            assert_int_equal(hadb_storage_get(&f->s, NULL, "a/0", &f->got, NULL, NULL), 0);
+            assert_memory_equal(f->got.data, "y", 1);
+        }
+    }
+}
+
+static void exchanged__folder_inside_takes_nothing(void **state)
+{
+    struct fixture *f = *state;
+    struct stat st;
+    char away[2 * HADB_PATH_BYTES_MAX];
+    snprintf(away, sizeof(away), "%s", path_of(f, "store/away"));
     assert_int_equal(create(f, "a/b/1", "x"), 0);
-    assert_int_equal(hadb_fs_remove_all(NULL, path_of(f, "store/a"), NULL), 0);
+    assert_int_equal(rename(path_of(f, "store/a"), away), 0);
+    assert_int_equal(create(f, "a/b/2", "x"), HADB_EIO);
+    assert_non_null(strstr(f->err.message, "put it back"));
+    assert_int_equal(create(f, "a/c/1", "x"), HADB_EIO); /* a new folder below the lost one */
+    assert_int_equal(stat(path_of(f, "store/a"), &st), -1);
+    assert_int_equal(mkdir(path_of(f, "store/a"), 0750), 0);
+    assert_int_equal(create(f, "a/b/2", "x"), HADB_EIO);
+    assert_int_equal(create(f, "a/c/1", "x"), HADB_EIO);
+    assert_int_equal(rmdir(path_of(f, "store/a")), 0);
+    assert_int_equal(rename(away, path_of(f, "store/a")), 0);
     assert_int_equal(create(f, "a/b/2", "x"), 0);
-    assert_int_equal(hadb_storage_get(&f->s, NULL, "a/b/2", &f->got, NULL, NULL), 0);
+    assert_int_equal(create(f, "a/c/1", "x"), 0);
+}
+
+static void special__file_in_place_of_an_object_is_damage_and_nobody_waits(void **state)
+{
+    struct fixture *f = *state;
+    struct hadb_object_meta meta;
+    assert_int_equal(create(f, "a/1", "x"), 0);
+    assert_int_equal(mkfifo(path_of(f, "store/a/2"), 0640), 0);
+    assert_int_equal(hadb_storage_get(&f->s, NULL, "a/2", &f->got, NULL, &f->err), HADB_ECORRUPT);
+    assert_non_null(strstr(f->err.message, "a/2: its file is a pipe"));
+    assert_int_equal(hadb_storage_head(&f->s, NULL, "a/2", &meta, &f->err), HADB_ECORRUPT);
+    assert_int_equal(create(f, "a/2", "x"), HADB_ECORRUPT);
+    assert_int_equal(temps(f), 0);
 }
 
 static void key__below_or_above_another_is_refused_clearly(void **state)
@@ -256,8 +411,8 @@ static void foreign__file_that_is_too_large_is_named(void **state)
     struct fixture *f = *state;
     assert_int_equal(create(f, "k", "x"), 0);
     assert_int_equal(truncate(path_of(f, "store/k"), (off_t)HADB_OBJECT_BYTES_MAX + 1), 0);
-    assert_int_equal(hadb_storage_get(&f->s, NULL, "k", &f->got, NULL, &f->err), HADB_ETOOBIG);
-    assert_non_null(strstr(f->err.message, "/store/k"));
+    assert_int_equal(hadb_storage_get(&f->s, NULL, "k", &f->got, NULL, &f->err), HADB_ECORRUPT);
+    assert_non_null(strstr(f->err.message, "k: the file has"));
 }
 
 static void held__lock_makes_replace_wait_until_its_deadline(void **state)
@@ -405,7 +560,10 @@ int main(void)
         local(foreign__files_in_tmp_are_left_alone),
         local(foreign__files_are_not_listed),
         local(vanished__folder_is_not_made_anew),
-        local(removed__folder_inside_is_made_again),
+        local(exchanged__store_takes_nothing_and_comes_back_by_itself),
+        local(exchanged__during_a_write_it_is_unknown_and_never_done),
+        local(exchanged__folder_inside_takes_nothing),
+        local(special__file_in_place_of_an_object_is_damage_and_nobody_waits),
         local(key__below_or_above_another_is_refused_clearly),
         local(key__part_too_long_for_a_file_is_refused_or_absent),
         local(foreign__file_that_is_too_large_is_named),
