@@ -61,6 +61,30 @@ int hadb__local_run(struct hadb_db *db, struct hadb_req *req, struct hadb_error 
     return r;
 }
 
+/* A folder with a node.id is a node's: takes its lock, so that no node works in it beside us. */
+static int lock_node(void *arg, const struct hadb_fs *fs, const char *folder,
+                     struct hadb_error *err)
+{
+    struct hadb_local *local = arg;
+    char id[HADB_PATH_BYTES_MAX], path[HADB_PATH_BYTES_MAX];
+    struct hadb_fs_file *file = NULL;
+    int r = hadb_path_join(id, folder, "node.id", err);
+    r = r ? r : hadb_path_join(path, folder, "lock", err);
+    r = r ? r : hadb_fs_open(fs, id, HADB_FS_READ, &file, err);
+    hadb_fs_close(fs, file);
+    r = r ? r : hadb_fs_open(fs, path, HADB_FS_READ | HADB_FS_WRITE, &local->lock, err);
+    if (r) {
+        return r == HADB_ABSENT ? 0 : r;
+    }
+    r = hadb_fs_lock(fs, local->lock, err);
+    return r == HADB_ELOCKED ? hadb_fail(err, r,
+                                         "%.140s is the data folder of a node that runs: stop the "
+                                         "node, or choose another folder",
+                                         folder)
+           : r < 0           ? r
+                             : HADB_END;
+}
+
 int hadb_kv_open_local(const char *path, const char *engine, const struct hadb_env *env,
                        struct hadb_db **out, struct hadb_error *err)
 {
@@ -78,8 +102,9 @@ int hadb_kv_open_local(const char *path, const char *engine, const struct hadb_e
     snprintf(db->engine_name, sizeof db->engine_name, "%s", engine ? engine : "kv");
     local->env = hadb_env_or_host(env);
     hadb_mutex_init(&local->mu, 0);
-    int r = path && path[0] ? hadb_fs_mkdir_all(&local->env->fs, path, err)
+    int r = path && path[0] ? hadb_fs_each_above(&local->env->fs, path, lock_node, local, err)
                             : hadb_fail(err, HADB_EINVAL, "a local database needs a folder");
+    r = r < 0 ? r : hadb_fs_mkdir_all(&local->env->fs, path, err);
     if (r == 0) {
         r = hadb_engine_open(db->engine_name, path, &db->engine_options, local->env,
                              &local->box.engine, err);
@@ -104,6 +129,7 @@ void hadb__local_close(struct hadb_db *db)
     }
     hadb_executor_close(&local->box.executor);
     hadb_engine_close(&local->box.engine);
+    hadb_fs_close(&local->env->fs, local->lock);
     hadb_mutex_deinit(&local->mu);
     hadb_free(local);
     hadb_free(db);

@@ -23,6 +23,8 @@ struct hadb_local {
     const struct hadb_env *env;
     struct hadb_mutex mu; /* the one writer */
     struct hadb_box box;
+    struct hadb_fs_file
+        *lock;         /* const; of the node whose data folder this lies in, NULL = of none */
     uint64_t unmarked; /* mu: transactions above the engine's mark */
 };
 int hadb__local_run(struct hadb_db *db, struct hadb_req *req, struct hadb_error *err);

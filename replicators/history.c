@@ -13,6 +13,7 @@
 #include "replicators/history.h"
 
 #include <inttypes.h>
+#include <stdio.h>
 
 #include "base/buf.h"
 #include "base/env.h"
@@ -58,6 +59,14 @@ static int get_object(struct hadb__history *history, const char *key, enum hadb_
         r = hadb_fail(err, HADB_ECORRUPT, "is a %s object", hadb_entry_kind_name(entry.kind));
     }
     return hadb_wrap(err, r, "%s", key);
+}
+
+/* What to do about an object without which nothing goes on. */
+static int damaged(int r, struct hadb_error *err)
+{
+    return r == HADB_ECORRUPT || r == HADB_EGAP
+               ? hadb_advise(err, r, "put it back from a copy of the storage")
+               : r;
 }
 
 static int find(struct hadb__history *history, struct hadb_error *err)
@@ -123,7 +132,8 @@ int hadb__history_open(struct hadb__history *history, struct hadb_storage *stora
                          database ? database : "", HADB_NAME_BYTES_MAX);
     }
     int r = find(history, err);
-    return r != 0 ? r : hadb__history_manifest(history, err);
+    r = r != 0 ? r : hadb__history_manifest(history, err);
+    return damaged(r, err);
 }
 
 void hadb__history_deinit(struct hadb__history *history)
@@ -255,9 +265,24 @@ int hadb__history_seals(struct hadb__history *history, struct hadb_error *err)
         if (r == 0 && !hadb_hash_eq(&hash, &term->seal_hash)) {
             r = hadb_fail(err, HADB_EFORKED, "is not the seal that the manifest names");
         }
-        r = hadb_wrap(err, r, "%s", key);
+        r = damaged(hadb_wrap(err, r, "%s", key), err);
     }
     return r;
+}
+
+/* The next step when the object behind the position is there and of no use. */
+static int instead(const struct hadb__history *history, int r, struct hadb_error *err)
+{
+    char advice[96];
+    if (r != HADB_ECORRUPT && r != HADB_EFORKED) {
+        return r;
+    }
+    if (history->pos.slot == 0) {
+        return damaged(r, err);
+    }
+    snprintf(advice, sizeof advice, "put it back from a copy, or hadb restore --to %" PRIu64,
+             history->pos.slot);
+    return hadb_advise(err, r, advice);
 }
 
 int hadb__history_next(struct hadb__history *history, struct hadb_opened *out,
@@ -275,7 +300,7 @@ int hadb__history_next(struct hadb__history *history, struct hadb_opened *out,
         return absent(history, err);
     }
     if (r < 0) {
-        return r; /* it names the object */
+        return r == HADB_ECORRUPT ? instead(history, r, err) : r; /* it names the object */
     }
     hadb_opened_deinit(out);
     r = hadb_entry_open(hadb_buf_slice(&stored), out, err);
@@ -287,7 +312,7 @@ int hadb__history_next(struct hadb__history *history, struct hadb_opened *out,
     }
     r = r != 0 ? r : check(history, out, err);
     if (r != 0) {
-        return hadb_wrap(err, r, "%s", key);
+        return instead(history, hadb_wrap(err, r, "%s", key), err);
     }
     pos->hash = out->hash;
     if (out->entry.kind == HADB_ENTRY_SEAL) {

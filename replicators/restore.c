@@ -85,6 +85,24 @@ static int engine_fresh(struct job *job, struct hadb_error *err)
     return hadb_replicator_add("journal", &job->engine, &bind, &job->replicator, err);
 }
 
+/* The next step when a snapshot is of no use: the newest state before it that does not need it. */
+static int around(const struct job *job, const struct hadb_manifest_snapshot *bad, int r,
+                  struct hadb_error *err)
+{
+    const struct hadb_manifest *manifest = &job->history.manifest;
+    char advice[96] = "put it back from a copy of the storage";
+    uint64_t to = manifest->boundary_slot == 0 ? bad->pos.slot - 1 : 0;
+    for (size_t i = 0; i < manifest->snapshots_len; i++) {
+        uint64_t slot = manifest->snapshots[i].pos.slot;
+        to = slot < bad->pos.slot ? HADB_MAX(to, slot) : to;
+    }
+    if (to > 0) {
+        snprintf(advice, sizeof advice, "put it back from a copy, or hadb restore --to %" PRIu64,
+                 to);
+    }
+    return hadb_advise(err, r, advice);
+}
+
 /* Loads the image and stands behind it. */
 static int load_snapshot(struct job *job, const struct hadb_manifest_snapshot *snapshot,
                          struct hadb_error *err)
@@ -109,7 +127,10 @@ static int load_snapshot(struct job *job, const struct hadb_manifest_snapshot *s
         job->history.bytes += snapshot->bytes;
         job->result->snapshots++;
     }
-    return hadb_wrap(err, r, "snapshot %s", snapshot->name);
+    if (err == NULL || strstr(err->message, snapshot->name) == NULL) {
+        hadb_wrap(err, r, "snapshot %s", snapshot->name);
+    }
+    return r == HADB_ECORRUPT || r == HADB_EGAP ? around(job, snapshot, r, err) : r;
 }
 
 static int replay(struct job *job, struct hadb_error *err)
@@ -273,7 +294,30 @@ static int none(void *arg, const char *name, bool is_dir)
     return HADB_END;
 }
 
-/* The output must be new: a restore never writes over anything. */
+/* Is @folder one that others keep their things in? */
+static int in_use(void *arg, const struct hadb_fs *fs, const char *folder, struct hadb_error *err)
+{
+    static const char *const marks[][2] = {{".tmp", ".lock"}, {"node.id", "lock"}};
+    const struct hadb_slice *output = arg;
+    for (size_t i = 0; i < HADB_LEN(marks); i++) {
+        bool all = true;
+        for (size_t j = 0; j < 2; j++) {
+            char path[HADB_PATH_BYTES_MAX];
+            struct hadb_fs_file *file = NULL;
+            all = all && hadb_path_join(path, folder, marks[i][j], NULL) == 0 &&
+                  hadb_fs_open(fs, path, HADB_FS_READ, &file, NULL) == 0;
+            hadb_fs_close(fs, file);
+        }
+        if (all) {
+            return hadb_fail(
+                err, HADB_EINVAL, "output %.140s lies inside %s; choose a folder outside of it",
+                (const char *)output->data, i == 0 ? "a store" : "the data folder of a node");
+        }
+    }
+    return 0;
+}
+
+/* The output must be new, and nobody else's: a restore never writes over anything. */
 static int check_output(const struct hadb_env *env, const char *output, struct hadb_error *err)
 {
     if (output == NULL || output[0] == '\0') {
@@ -292,7 +336,8 @@ static int check_output(const struct hadb_env *env, const char *output, struct h
         return hadb_fail(err, HADB_EINVAL, "output %s exists and is no folder; choose a new one",
                          output);
     }
-    return 0;
+    struct hadb_slice arg = hadb_slice_str(output);
+    return hadb_fs_each_above(&env->fs, output, in_use, &arg, err);
 }
 
 static int publish(struct job *job, struct hadb_error *err)

@@ -191,6 +191,63 @@ class Loss(unittest.TestCase):
         self.assertEqual(status["role"], "leader", text)
         self.assertEqual(status["txid"], self.all["txid"])
 
+    def test_verify_and_restore_name_a_file_that_is_no_object_and_the_next_step(self):
+        key = [key for key in self.log if self.slot(key) > self.boundary][0]
+        manifest = next(key for key in keys(self.whole) if key.endswith("/manifest"))
+        damages = {
+            "pipe": (key, lambda path: (os.remove(path), os.mkfifo(path)), "its file is a pipe"),
+            "huge": (key, lambda path: os.truncate(path, 5 << 30), f"the file has {5 << 30} bytes"),
+            "short": (key, lambda path: os.truncate(path, 70), "shorter than its header"),
+            "manifest": (manifest, lambda path: os.truncate(path, 0), "shorter than its header"),
+        }
+        for name, (key, damage, cause) in damages.items():
+            for verb in ("verify", "restore"):
+                with self.subTest(damage=name, verb=verb):
+                    store = self.copy_without()
+                    damage(os.path.join(store, key))
+                    code, text = self.run_tool(store, verb, folder=self.folder)
+                    self.assertEqual(code, CORRUPT, text)
+                    self.assertEqual(text.count(key), 1, text)
+                    self.assertIn(cause, text)
+                    self.assertIn("put it back from a copy", text)
+
+    def test_restore_into_the_store_or_a_data_folder_is_refused(self):
+        store = self.copy_without()
+        for inside in (store, os.path.join(store, "names"), self.node_data):
+            out = os.path.join(inside, "new", "out")
+            cluster = Cluster(HADB, (), ("app=kv",))
+            self.addCleanup(cluster.close)
+            done = cluster.run("restore", "--store", f"file://{store}", "--db", "app", "--output", out)
+            self.assertEqual(done.returncode, 2, done.stderr)
+            self.assertIn(b"lies inside", done.stderr)
+            self.assertFalse(os.path.exists(os.path.dirname(out)))
+
+
+class Unmounted(unittest.TestCase):
+    """The folder of the store is exchanged for an empty one, as when its disk is unmounted, under a live leader."""
+
+    def test_nothing_is_acknowledged_or_written_until_the_folder_is_back(self):
+        cluster = Cluster(HADB, ("n1",), ("app=kv",), ttl_ms=500)
+        self.addCleanup(cluster.close)
+        node = cluster.nodes[0]
+        node.start()
+        cluster.leader()
+        self.assertEqual(node.client.kv("PUT", "app", "before", b"1").status, 200)
+        store, kept = f"{cluster.folder}/store", f"{cluster.folder}/kept"
+        os.rename(store, kept)
+        os.mkdir(store)
+        for number in range(3):
+            reply = node.client.kv("PUT", "app", f"lost{number}", b"1", deadline_ms=700)
+            self.assertIn(reply.status, (503, 504), reply)
+        wait_for("a red health", 20, lambda: node.client.request("GET", "/healthz").status == 503)
+        self.assertEqual(os.listdir(store), [])
+        os.rmdir(store)
+        os.rename(kept, store)
+        wait_for("writes", 30, lambda: node.client.kv("PUT", "app", "after", b"1").status == 200)
+        self.assertEqual(node.stop()[0], 0)
+        done = cluster.run("verify", "--store", f"file://{store}", "--db", "app")
+        self.assertEqual(done.returncode, 0, done.stderr)
+
 
 if __name__ == "__main__":
     main()

@@ -10,8 +10,10 @@
 #include <cmocka.h>
 
 #include "base/buf.h"
+#include "base/env.h"
 #include "base/fs.h"
 #include "hadb/kv.h"
+#include "node/folder.h"
 #include "tests/support/support.h"
 
 static char dir[HADB_PATH_BYTES_MAX];
@@ -171,6 +173,31 @@ static void asynchronous_calls__call_back_once(void **state)
     assert_int_equal(absent.r, HADB_ABSENT);
 }
 
+/* The data folder of a node that runs, and everything in it, is the node's. */
+static void a_folder_of_a_running_node__is_refused(void **state)
+{
+    (void)state;
+    static const char *const inside[] = {".", "new", "db/x/engine"};
+    struct hadb_folder folder;
+    struct hadb_error err = {0};
+    char data[HADB_PATH_BYTES_MAX], path[HADB_PATH_BYTES_MAX];
+    struct hadb_db *local = NULL;
+    assert_int_equal(hadb_path_join(data, dir, "node", NULL), 0);
+    assert_int_equal(hadb_folder_open(hadb_env_host(), data, &folder, NULL), 0);
+    for (size_t i = 0; i < HADB_LEN(inside); i++) {
+        assert_int_equal(hadb_path_join(path, data, inside[i], NULL), 0);
+        assert_int_equal(hadb_kv_open_local(path, "kv", NULL, &local, &err), HADB_ELOCKED);
+        assert_non_null(strstr(err.message, "stop the node"));
+        assert_true(i == 0 || hadb_fs_list(NULL, path, NULL, NULL, NULL) == HADB_ABSENT);
+    }
+    hadb_folder_close(&folder);
+    assert_int_equal(hadb_kv_open_local(path, "kv", NULL, &local, &err), 0);
+    assert_int_equal(hadb_folder_open(hadb_env_host(), data, &folder, NULL), HADB_ELOCKED);
+    hadb_db_close(local, 0);
+    assert_int_equal(hadb_folder_open(hadb_env_host(), data, &folder, NULL), 0);
+    hadb_folder_close(&folder);
+}
+
 int main(void)
 {
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
@@ -180,6 +207,7 @@ int main(void)
         T(bad_arguments__are_refused_before_anything_happens),
         T(a_second_handle__is_refused),
         T(asynchronous_calls__call_back_once),
+        T(a_folder_of_a_running_node__is_refused),
     };
     return cmocka_run_group_tests_name("local", tests, NULL, NULL);
 }
