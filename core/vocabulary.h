@@ -170,7 +170,7 @@ enum hadb_event_type {
     HADB_EV_UPLOADED, /* answers UPLOAD: OK handle of a snapshot reference | FAILED */
     HADB_EV_CAS,      /* answers CAS_MANIFEST: OK | LOST | UNKNOWN | FAILED */
     HADB_EV_DELETED,  /* answers DELETE: OK | UNKNOWN */
-    HADB_EV_LOCAL, /* a write to the local engine failed: it takes no more of them. In place of START: the copy
+    HADB_EV_LOCAL, /* the local engine failed at a write, or is damaged: it takes no more of them. In place of START: the copy
                          (result CORRUPT: an object that leads to it) cannot be used. Result LATER: only the engine's mark could not be written just now */
     HADB_EV_PROBE, /* result OK | FAILED: the storage keeps, or breaks, what leading rests on (4.13); may
                          come before START; OK until then */

@@ -76,7 +76,7 @@ void hadb__api_json(struct hadb_http_exchange *exchange, unsigned status,
 
 static void refuse_db(struct hadb_db *db, struct hadb_http_exchange *exchange, const char *why)
 {
-    char message[sizeof((struct hadb_error *)0)->message];
+    char message[sizeof((struct hadb_error *)0)->message + sizeof db->name + 16];
     snprintf(message, sizeof message, "database %s: %s", db->name, why);
     hadb__api_refuse(exchange, HADB_EUNAVAIL, message);
 }
@@ -95,6 +95,11 @@ static void healthz(struct hadb_node *node, struct hadb_http_exchange *exchange)
         if (db->core.role == HADB_CORE_HALTED || db->given_up) {
             const char *why = hadb__db_why(db);
             refuse_db(db, exchange, why[0] ? why : "no durable progress");
+            return;
+        }
+        char text[sizeof((struct hadb_error *)0)->message];
+        if (hadb__snapshots_fail(db, text, sizeof text)) {
+            refuse_db(db, exchange, text);
             return;
         }
     }

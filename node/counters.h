@@ -34,6 +34,7 @@
     X(fenced, "terms that were taken from this node")                                  \
     X(handoffs_done, "planned hand-offs from this node")                               \
     X(snapshots_published, "snapshots in a manifest")                                  \
+    X(snapshots_failed, "attempts at a snapshot that failed")                          \
     X(restores, "copies rebuilt from a snapshot")                                      \
     X(tails_saved, "tails that went to lost/")                                         \
     X(requests_expired, "requests whose deadline passed")

@@ -52,6 +52,7 @@ struct hadb_db_job {
     char next_name[HADB_NAME_BYTES_MAX + 1]; /* FRAME_SEAL: of the owner that is named */
     char next_address[HADB_ADDRESS_BYTES_MAX + 1];
     uint64_t saved; /* REWIND, RESTORE: transactions that went to lost/ */
+    bool local;     /* VIEW, UPLOAD: it was this copy that failed, not storage */
     struct hadb_error err;
 };
 
@@ -153,6 +154,9 @@ struct hadb_db {
     struct hadb_manifest snap_manifest; /* read last on op SNAP */
     struct hadb_tag snap_tag;
     struct hadb_cancel upload_cancel; /* atomic */
+    unsigned snap_failures;           /* attempts at a snapshot that failed since … */
+    uint64_t snap_boundary;           /* … the one that was published up to this slot */
+    struct hadb_error snap_why;       /* the last of them */
     struct hadb_db_job *swap;         /* a restore that waits for readers of the old engine */
     bool swapping;                    /* … and is at it: no job may touch the engine */
     unsigned jobs_running;            /* of any kind: close waits for 0 */
@@ -214,9 +218,9 @@ void hadb__db_check_stopped(struct hadb_db *db);
 void hadb__opening_step(struct hadb_db *db);
 
 /* db_halt.c: why a database does not go on here; loop */
-/* What a failure of this node's own means to the machine: FAILED, CORRUPT, or LATER (no memory, no space). Any
- * thread. */
+/* What a failure of this node's own is to the machine: FAILED, CORRUPT, LATER (memory, space). Any thread. */
 enum hadb_result hadb__local_result(int r);
+bool hadb__local_failure(int r); /* … of reads and writes: disk or copy are bad. Any thread. */
 void hadb__db_local_failed(struct hadb_db *db, const struct hadb_error *err);
 void hadb__db_unusable(struct hadb_db *db, enum hadb_result result, const struct hadb_error *err);
 /* It halted: makes what people are told out of the reason and the trouble. */
@@ -224,6 +228,8 @@ void hadb__db_explain(struct hadb_db *db, enum hadb_halt halt);
 const char *hadb__db_why(const struct hadb_db *db); /* "" = it goes on */
 /* Answers a request that this database cannot serve here. */
 void hadb__db_refuse(struct hadb_db *db, struct hadb_req *req);
+void hadb__snap_answered(struct hadb_db *db, const struct hadb_db_job *job); /* on op SNAP */
+bool hadb__snapshots_fail(const struct hadb_db *db, char *out, size_t cap);  /* again and again */
 
 /* db_box.c: engine, replicator and executor as one; blocks; any thread */
 int hadb__box_open(const struct hadb_db *db, const char *path, struct hadb_box **out,

@@ -195,6 +195,12 @@ static void note_result(struct hadb_db_job *job)
         break;
     }
     note_trouble(job);
+    if (job->act.op == HADB_OP_SNAP) {
+        hadb__snap_answered(db, job);
+    }
+    if (job->local) {
+        hadb__db_local_failed(db, &job->err);
+    }
     if (ev->result == HADB_R_FAILED && job->err.code != 0) {
         hadb_log(db->node->env, HADB_LOG_ERROR, "node", db->name, "%s", job->err.message);
     }
@@ -287,6 +293,7 @@ static void submit(struct hadb_db_job *job, struct hadb_queue *queue, struct had
     answer_init(job);
     job->err = (struct hadb_error){0};
     job->saved = 0;
+    job->local = false;
     if (db->swapping) {
         db->jobs_running++; /* the engine's count is left alone */
         job->box = NULL;

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Beside the eight hops: why a database does not go on at this node, and what a person can do about it.
+ * Beside the eight hops: why a database does not go on at this node, or goes on with a log that only grows, and what
+ * a person can do about it.
  *
  * Thread: the loop. Invariant: one database halts alone; the text names the file or object and the next step.
  * Happy path: trouble noted with the failed job -> the machine halts -> explained once -> status, 503, log.
@@ -26,6 +27,11 @@ enum hadb_result hadb__local_result(int r)
     default:
         return HADB_R_FAILED;
     }
+}
+
+bool hadb__local_failure(int r)
+{
+    return r == HADB_EIO || r == HADB_EPOISONED || r == HADB_ECORRUPT;
 }
 
 void hadb__db_local_failed(struct hadb_db *db, const struct hadb_error *err)
@@ -112,6 +118,18 @@ static void name_object(struct hadb_db *db, enum hadb_halt halt)
     }
 }
 
+/* Makes what is wrong so short that the database's name, which answers put first, and the next step fit beside it. */
+static void leave_room(struct hadb_db *db, const char *next)
+{
+    char *text = db->why.message;
+    size_t room = sizeof db->why.message - 1;
+    size_t others = strlen("database : ") + strlen(db->name) + strlen(next) + strlen(": ");
+    size_t keep = room - HADB_MIN(others, room - 3);
+    if (strlen(text) > keep) {
+        memcpy(text + keep - 3, "...", sizeof "...");
+    }
+}
+
 void hadb__db_explain(struct hadb_db *db, enum hadb_halt halt)
 {
     char next[160];
@@ -130,6 +148,7 @@ void hadb__db_explain(struct hadb_db *db, enum hadb_halt halt)
     }
     advice(db, halt, next, sizeof next);
     if (next[0]) {
+        leave_room(db, next);
         hadb_advise(&db->why, db->why.code, next);
     }
 }
@@ -143,4 +162,35 @@ void hadb__db_refuse(struct hadb_db *db, struct hadb_req *req)
 {
     hadb__req_fail(req, req->maybe_done ? HADB_EUNKNOWN : HADB_EUNAVAIL,
                    db->why.message[0] ? db->why.message : "the database has stopped on this node");
+}
+
+/* ---- snapshots that fail: nothing stops, but nothing is deleted either ---- */
+
+void hadb__snap_answered(struct hadb_db *db, const struct hadb_db_job *job)
+{
+    const struct hadb_event *ev = &job->answer.ev;
+    bool another_first = job->act.type == HADB_ACT_CAS_MANIFEST && ev->result == HADB_R_LOST;
+    if (ev->result == HADB_R_OK || another_first || job->act.type == HADB_ACT_DELETE ||
+        job->err.code == HADB_ECANCELED) {
+        return;
+    }
+    HADB_COUNT(&db->node->counters, snapshots_failed);
+    if (db->core.boundary_slot !=
+        db->snap_boundary) { /* one was published since the last failure */
+        db->snap_boundary = db->core.boundary_slot;
+        db->snap_failures = 0;
+    }
+    db->snap_failures++;
+    db->snap_why = job->err;
+}
+
+bool hadb__snapshots_fail(const struct hadb_db *db, char *out, size_t cap)
+{
+    if (!hadb_core_leads(&db->core) || db->snap_failures < HADB_SNAPSHOT_FAILURES_MAX ||
+        db->core.boundary_slot != db->snap_boundary) {
+        return false;
+    }
+    snprintf(out, cap, "%u snapshots in a row failed and its log only grows: %s", db->snap_failures,
+             db->snap_why.message[0] ? db->snap_why.message : "storage does not answer");
+    return true;
 }

@@ -6,7 +6,8 @@
  * Invariants: a linearizable read runs only after a proof that was asked for after it began; nothing but
  * level `any` answers with state that could still be rewound.
  * Happy path: any: read. bookmark: wait until covered, read. linearizable: join a round, proof, read.
- * Failure modes: no proof: asked again while the deadline allows. A bookmark of another history: FORKED.
+ * Failure modes: no proof: asked again while the deadline allows. A bookmark of another history: FORKED. A copy that
+ * fails its checksums, or cannot be read: the database halts here, and the read is refused with the reason.
  */
 #include "node/node_private.h"
 
@@ -16,6 +17,18 @@ static void run_read(void *arg)
 {
     struct hadb_req *req = arg;
     hadb_executor_execute(&req->box->executor, NULL, &req->request, &req->response, NULL);
+}
+
+static void damaged(struct hadb_req *req)
+{
+    struct hadb_db *db = req->db;
+    struct hadb_error err = req->response.error;
+    hadb__db_local_failed(db, &err);
+    if (db->core.halt == HADB_HALT_LOCAL) {
+        hadb__db_refuse(db, req);
+    } else { /* it had stopped for another reason, or is closing */
+        hadb__req_fail(req, HADB_EUNAVAIL, err.message);
+    }
 }
 
 static void read_done(void *arg, int r)
@@ -30,6 +43,8 @@ static void read_done(void *arg, int r)
     bool open_state = req->read != HADB_READ_ANY && req->need_txid > db->durable.txid;
     if (r < 0) {
         hadb__req_fail(req, HADB_EUNAVAIL, "the node is closing");
+    } else if (hadb__local_failure(req->response.code)) {
+        damaged(req);
     } else if (req->response.code < 0) {
         struct hadb_error err = req->response.error;
         hadb__req_finish(req, req->response.code, &err);

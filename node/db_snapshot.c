@@ -93,12 +93,39 @@ void hadb__job_view(void *arg)
     hadb_engine_position(&job->box->engine, &at);
     int r = hadb_engine_view_open(&job->box->engine, &obj->view, &job->answer.ev.txid, &job->err);
     if (r < 0) {
+        job->local = hadb__local_failure(r);
         hadb_obj_unref(obj);
         return;
     }
     job->made_view = obj;
     job->answer.ev.pos = at.mark;
     job->answer.ev.result = HADB_R_OK;
+}
+
+/* Whose fault a failure is: the engine's that is read, or the storage's that is written and read back. */
+struct upload {
+    struct hadb_snapshot_io store;
+    struct hadb_slice put; /* the last object; borrowed until it was read back */
+    bool failed;           /* storage did */
+};
+
+static int upload_put(void *arg, const struct hadb_snapshot_object *object, struct hadb_slice bytes,
+                      struct hadb_error *err)
+{
+    struct upload *upload = arg;
+    upload->put = bytes;
+    int r = upload->store.put(upload->store.arg, object, bytes, err);
+    upload->failed = upload->failed || r != 0;
+    return r;
+}
+
+static int upload_get(void *arg, const struct hadb_snapshot_object *object, struct hadb_buf *out,
+                      struct hadb_error *err)
+{
+    struct upload *upload = arg;
+    int r = upload->store.get(upload->store.arg, object, out, err);
+    upload->failed = upload->failed || r != 0 || !hadb_slice_eq(hadb_buf_slice(out), upload->put);
+    return r;
 }
 
 void hadb__job_upload(void *arg)
@@ -114,10 +141,12 @@ void hadb__job_upload(void *arg)
     struct hadb_snapshot_store store = {
         .storage = &db->node->storage, .call = &call, .db = db->uuid, .slot = job->act.pos.slot};
     hadb_id_random(db->node->env, &store.nonce);
-    struct hadb_snapshot_io io = hadb_snapshot_store_io(&store);
+    struct upload upload = {.store = hadb_snapshot_store_io(&store)};
+    struct hadb_snapshot_io io = {.put = upload_put, .get = upload_get, .arg = &upload};
     int r = hadb_replicator_snapshot(&job->box->replicator, job->obj->view, &job->act.pos, &io,
                                      &obj->snapshot, &job->err);
     if (r < 0) {
+        job->local = !upload.failed && hadb__local_failure(r);
         hadb_obj_unref(obj);
         return;
     }

@@ -267,11 +267,6 @@ static void run_batch(void *arg)
     }
 }
 
-static bool local_failure(int r)
-{
-    return r == HADB_EIO || r == HADB_EPOISONED || r == HADB_ECORRUPT;
-}
-
 static void executed(struct hadb_req *req, struct hadb_response *response)
 {
     struct hadb_db *db = req->db;
@@ -282,9 +277,12 @@ static void executed(struct hadb_req *req, struct hadb_response *response)
         HADB_COUNT(&db->node->counters, writes_deduplicated);
     }
     int code = req->response.code;
-    if (local_failure(code)) { /* it may be there when the engine is opened next */
-        hadb__req_fail(req, code == HADB_EIO || req->maybe_done ? HADB_EUNKNOWN : HADB_EUNAVAIL,
-                       req->response.error.message);
+    if (code == HADB_EIO) { /* it may be there when the engine is opened next */
+        hadb__req_fail(req, HADB_EUNKNOWN, req->response.error.message);
+        return;
+    }
+    if (hadb__local_failure(code)) { /* surely not done, and the database has halted */
+        hadb__db_refuse(db, req);
         return;
     }
     if (code == HADB_EEXPIRED && !req->forwarded) {
@@ -311,6 +309,20 @@ static void executed(struct hadb_req *req, struct hadb_response *response)
     hadb__reqs_add(&db->undurable, req);
 }
 
+/* What the engine said of the group, or of a request that had to read from it; NULL: nothing bad. */
+static const struct hadb_error *batch_trouble(const struct hadb_db_batch *batch)
+{
+    if (hadb__local_failure(batch->r)) {
+        return &batch->err;
+    }
+    for (size_t i = 0; i < batch->len; i++) {
+        if (hadb__local_failure(batch->responses[i].code)) {
+            return &batch->responses[i].error;
+        }
+    }
+    return NULL;
+}
+
 static void batch_done(void *arg, int r)
 {
     struct hadb_db *db = arg;
@@ -326,8 +338,9 @@ static void batch_done(void *arg, int r)
         struct hadb_event ev = {.type = HADB_EV_COMMITTED, .txid = batch->last_txid};
         hadb__db_event(db, &ev, NULL);
     }
-    if (ran && local_failure(batch->r)) {
-        hadb__db_local_failed(db, &batch->err);
+    const struct hadb_error *trouble = ran ? batch_trouble(batch) : NULL;
+    if (trouble) {
+        hadb__db_local_failed(db, trouble);
     }
     for (size_t i = 0; req; i++) {
         struct hadb_req *next = req->next;

@@ -115,8 +115,9 @@ HADB_API int hadb_kv_batch(struct hadb_db *db, const struct hadb_kv_op *ops, siz
  *
  * @value     replaced when 0 is returned; may be NULL
  * Returns    0; HADB_ABSENT
- * Errors     HADB_EUNAVAIL (the level cannot be had before the deadline), HADB_EFORKED (bookmark of
- *            another history), HADB_EINVAL, HADB_ECORRUPT, HADB_ENOMEM
+ * Errors     HADB_EUNAVAIL (the level cannot be had before the deadline, or this copy is damaged: the database halts
+ *            here), HADB_EFORKED (bookmark of another history), HADB_EINVAL, HADB_ECORRUPT and HADB_EIO (a local
+ *            database), HADB_ENOMEM
  * Threads    any thread but a callback; blocks until the deadline at most
  */
 HADB_API int hadb_kv_get(struct hadb_db *db, struct hadb_slice key,

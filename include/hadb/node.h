@@ -25,6 +25,7 @@ HADB_BEGIN_DECLS
 #define HADB_ADDRESS_BYTES_MAX 255u  /* host:port */
 #define HADB_DEADLINE_MS_MAX 600000u /* longest deadline of one request */
 #define HADB_DEADLINE_MS_DEFAULT 10000u
+#define HADB_SNAPSHOT_FAILURES_MAX 3u /* in a row, on the leader; then GET /healthz answers 503 */
 
 struct hadb_node; /* opaque */
 struct hadb_db;   /* opaque: one database on one node */
@@ -128,7 +129,8 @@ struct hadb_db_info {
     uint64_t slot;               /* last log slot that is covered */
     struct hadb_hash chain_hash; /* of the last log entry that counts here */
     bool ready;                  /* caught up with the head that was seen last */
-    char reason[240];            /* HALTED, OPENING: why, and what to do about it; "" otherwise */
+    char reason[240];            /* HALTED, OPENING: why, and what to do about it; a leader: why its
+                                    snapshots fail (HADB_SNAPSHOT_FAILURES_MAX); "" otherwise */
 };
 
 /**

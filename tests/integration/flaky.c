@@ -60,6 +60,10 @@ static int flaky_get(void *self, const struct hadb_call *call, const char *key,
     if (r == 0 && in_log(key) && out->len > 0 && take(&f->corrupt_gets)) {
         out->data[out->len / 2] ^= 1;
     }
+    if (r == 0 && strstr(key, "/snap/") &&
+        __atomic_load_n(&f->garble_snapshots, __ATOMIC_SEQ_CST)) {
+        out->data[out->len / 2] ^= 1;
+    }
     return r;
 }
 
@@ -69,6 +73,9 @@ static int flaky_create(void *self, const struct hadb_call *call, const char *ke
     struct flaky *f = self;
     if (is_down(f)) {
         return no_answer(err);
+    }
+    if (strstr(key, "/snap/") && __atomic_load_n(&f->refuse_snapshots, __ATOMIC_SEQ_CST)) {
+        return hadb_fail(err, HADB_EAUTH, "no snapshots today");
     }
     int r = hadb_storage_create(&f->inner, call, key, body, tag, err);
     if (r == 0 && in_log(key) && take(&f->hold_replies)) {

@@ -13,8 +13,10 @@ struct flaky {
     int racy;         /* atomic: a create that finds something says that it was done */
     int lose_cas;     /* atomic: so many replaces of a manifest are done, but answered "unknown" */
     int hold_replies; /* atomic: so many creates of log entries are done, and answered when it is negative */
-    int held;     /* atomic: how many of them wait now */
-    int log_gets; /* atomic: counts reads of log entries */
+    int refuse_snapshots; /* atomic: no object of a snapshot can be created */
+    int garble_snapshots; /* atomic: objects of snapshots are read with a flipped bit */
+    int held;             /* atomic: how many of them wait now */
+    int log_gets;         /* atomic: counts reads of log entries */
 };
 /* Opens @url behind @flaky, which outlives @out. */
 void flaky_open(struct flaky *flaky, const char *url, struct hadb_storage *out);
