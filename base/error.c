@@ -192,3 +192,9 @@ int hadb_fail_nomem(struct hadb_error *err)
 {
     return hadb_fail(err, HADB_ENOMEM, "out of memory");
 }
+
+int hadb_fail_misuse(struct hadb_error *err, const char *function)
+{
+    return hadb_fail(err, HADB_EINVAL,
+                     "%s: the handle is not open, or an argument that it needs is NULL", function);
+}

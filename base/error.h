@@ -17,4 +17,6 @@ int hadb_wrap(struct hadb_error *err, int r, const char *fmt, ...) HADB_PRINTF(3
 /* Puts ": advice" behind the message, cutting the message rather than the advice; returns r unchanged. */
 int hadb_advise(struct hadb_error *err, int r, const char *advice);
 int hadb_fail_nomem(struct hadb_error *err);
+/* A public function was called with a handle that is not open, or without something that it needs: HADB_EINVAL. */
+int hadb_fail_misuse(struct hadb_error *err, const char *function);
 #endif

@@ -37,6 +37,9 @@ static int check_op(const struct hadb_op *op, size_t index, struct hadb_error *e
         return hadb_fail(err, HADB_EINVAL, "operation %zu has the unknown type %d", index,
                          (int)op->type);
     }
+    if ((!op->key.data && op->key.len > 0) || (!op->value.data && op->value.len > 0)) {
+        return hadb_fail(err, HADB_EINVAL, "operation %zu has a key or value without bytes", index);
+    }
     if (op->key.len == 0) {
         return hadb_fail(err, HADB_EINVAL, "operation %zu has an empty key", index);
     }
@@ -71,7 +74,9 @@ static uint8_t *write_op(uint8_t *at, const struct hadb_op *op)
 int hadb_txn_encode(uint64_t term, hadb_txid txid, int64_t time_unix_ms, const struct hadb_op *ops,
                     size_t ops_len, struct hadb_buf *out, struct hadb_error *err)
 {
-    HADB_ASSERT(ops != NULL || ops_len == 0);
+    if (!out || (!ops && ops_len > 0)) {
+        return hadb_fail_misuse(err, __func__);
+    }
     size_t len = HADB_TXN_HEADER_BYTES;
     if (txid == 0) {
         return hadb_fail(err, HADB_EINVAL, "transaction number 0 is reserved");
@@ -161,6 +166,9 @@ static int check_ops(const struct hadb_txn *txn, struct hadb_error *err)
 
 int hadb_txn_next(struct hadb_slice *rest, struct hadb_txn *out, struct hadb_error *err)
 {
+    if (!rest || !out || (!rest->data && rest->len > 0)) {
+        return hadb_fail_misuse(err, __func__);
+    }
     if (rest->len == 0) {
         return HADB_END;
     }
@@ -196,13 +204,20 @@ int hadb_txn_next(struct hadb_slice *rest, struct hadb_txn *out, struct hadb_err
 int hadb_txn_op(const struct hadb_txn *txn, size_t *cursor, struct hadb_op *out)
 {
     /* The cursor is a byte offset; 0 stands for the first operation. */
+    if (!txn || !cursor || !out) {
+        return HADB_EINVAL;
+    }
     size_t offset = *cursor == 0 ? HADB_TXN_HEADER_BYTES : *cursor;
-    HADB_ASSERT(offset <= txn->bytes.len);
+    if (offset > txn->bytes.len) {
+        return HADB_EINVAL;
+    }
     if (offset == txn->bytes.len) {
         return HADB_END;
     }
     size_t op_bytes = read_op(txn->bytes, offset, out);
-    HADB_ASSERT(op_bytes != 0); /* hadb_txn_next() checked it */
+    if (op_bytes == 0) { /* hadb_txn_next() checked its own: not a cursor of this transaction */
+        return HADB_EINVAL;
+    }
     *cursor = offset + op_bytes;
     return 0;
 }

@@ -523,7 +523,9 @@ static int print_json(const json_t *tree, struct hadb_buf *out)
 
 int hadb_inspect(struct hadb_slice stored, bool json, struct hadb_buf *out, struct hadb_error *err)
 {
-    HADB_ASSERT(out != NULL);
+    if (!out || (!stored.data && stored.len > 0)) {
+        return hadb_fail_misuse(err, __func__);
+    }
     struct hadb_opened opened = {0};
     struct tree tree = {.lines_left = HADB_INSPECT_LINES_MAX};
     size_t before = out->len;
@@ -558,6 +560,9 @@ int hadb_inspect(struct hadb_slice stored, bool json, struct hadb_buf *out, stru
 
 int hadb_inspect_file(const char *path, bool json, struct hadb_buf *out, struct hadb_error *err)
 {
+    if (!path || !out) {
+        return hadb_fail_misuse(err, __func__);
+    }
     HADB_CLEANUP(hadb_buf_deinit) struct hadb_buf stored = {0};
     struct hadb_fs fs = hadb_fs_host();
     int r = hadb_fs_read_file(&fs, path, HADB_OBJECT_BYTES_MAX, &stored, err);

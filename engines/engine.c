@@ -2,16 +2,31 @@
 /*
  * Hops 2 and 8 of 8: dispatch over struct hadb_engine, and what is the same for every engine: the digest.
  *
- * This is the only file that calls ops->x. It asserts what callers owe (an open engine, one place for each
- * required output) and that a method answers with a result that the contract allows: a positive outcome
+ * This is the only file that calls ops->x. It refuses what callers owe (an open engine, one place for each
+ * required output) with HADB_EINVAL, and asserts that a method answers with a result that the contract allows: a positive outcome
  * that a caller does not expect must not travel on.
  *
  * Threads: those of the method. Failure modes: those of the method; the digest adds HADB_ENOMEM.
  */
+#include <string.h>
+
 #include "base/buf.h"
 #include "base/error.h"
 #include "base/hash.h"
 #include "engines/engine_private.h"
+
+/* A closed engine is empty. */
+static void zero(void *out, size_t bytes)
+{
+    if (out) {
+        memset(out, 0, bytes);
+    }
+}
+
+static bool is_open(const struct hadb_engine *engine)
+{
+    return engine && engine->ops;
+}
 
 bool hadb__engine_ops_complete(const struct hadb_engine_ops *ops)
 {
@@ -23,6 +38,9 @@ bool hadb__engine_ops_complete(const struct hadb_engine_ops *ops)
 
 void hadb_engine_close(struct hadb_engine *engine)
 {
+    if (!engine) {
+        return;
+    }
     if (engine->ops) {
         engine->ops->close(engine->self);
     }
@@ -32,7 +50,9 @@ void hadb_engine_close(struct hadb_engine *engine)
 int hadb_engine_apply(const struct hadb_engine *engine, struct hadb_slice txns,
                       const struct hadb_pos *mark, struct hadb_error *err)
 {
-    HADB_ASSERT(engine->ops && (txns.data || txns.len == 0));
+    if (!is_open(engine) || (!txns.data && txns.len > 0)) {
+        return hadb_fail_misuse(err, __func__);
+    }
     int r = engine->ops->apply(engine->self, txns, mark, err);
     HADB_ASSERT(r <= 0);
     return r;
@@ -41,7 +61,9 @@ int hadb_engine_apply(const struct hadb_engine *engine, struct hadb_slice txns,
 int hadb_engine_mark(const struct hadb_engine *engine, const struct hadb_pos *mark,
                      struct hadb_error *err)
 {
-    HADB_ASSERT(engine->ops && mark);
+    if (!is_open(engine) || !mark) {
+        return hadb_fail_misuse(err, __func__);
+    }
     int r = engine->ops->mark(engine->self, mark, err);
     HADB_ASSERT(r <= 0);
     return r;
@@ -49,7 +71,9 @@ int hadb_engine_mark(const struct hadb_engine *engine, const struct hadb_pos *ma
 
 int hadb_engine_sync(const struct hadb_engine *engine, struct hadb_error *err)
 {
-    HADB_ASSERT(engine->ops);
+    if (!is_open(engine)) {
+        return hadb_fail_misuse(err, __func__);
+    }
     int r = engine->ops->sync(engine->self, err);
     HADB_ASSERT(r <= 0);
     return r;
@@ -58,7 +82,9 @@ int hadb_engine_sync(const struct hadb_engine *engine, struct hadb_error *err)
 int hadb_engine_get(const struct hadb_engine *engine, void *view, struct hadb_slice key,
                     struct hadb_buf *value, struct hadb_version *version, struct hadb_error *err)
 {
-    HADB_ASSERT(engine->ops && (key.data || key.len == 0));
+    if (!is_open(engine) || (!key.data && key.len > 0)) {
+        return hadb_fail_misuse(err, __func__);
+    }
     if (key.len == 0 || key.len > HADB_ENGINE_KEY_BYTES_MAX) {
         return HADB_ABSENT;
     }
@@ -70,7 +96,9 @@ int hadb_engine_get(const struct hadb_engine *engine, void *view, struct hadb_sl
 int hadb_engine_view_open(const struct hadb_engine *engine, void **view, hadb_txid *txid,
                           struct hadb_error *err)
 {
-    HADB_ASSERT(engine->ops && view);
+    if (!is_open(engine) || !view) {
+        return hadb_fail_misuse(err, __func__);
+    }
     int r = engine->ops->view_open(engine->self, view, txid, err);
     HADB_ASSERT(r <= 0);
     return r;
@@ -78,8 +106,7 @@ int hadb_engine_view_open(const struct hadb_engine *engine, void **view, hadb_tx
 
 void hadb_engine_view_close(const struct hadb_engine *engine, void *view)
 {
-    if (view) {
-        HADB_ASSERT(engine->ops);
+    if (view && is_open(engine)) {
         engine->ops->view_close(engine->self, view);
     }
 }
@@ -87,7 +114,9 @@ void hadb_engine_view_close(const struct hadb_engine *engine, void *view)
 int hadb_engine_scan_open(const struct hadb_engine *engine, void *view,
                           const struct hadb_range *range, void **scan, struct hadb_error *err)
 {
-    HADB_ASSERT(engine->ops && view && range && scan);
+    if (!is_open(engine) || !view || !range || !scan) {
+        return hadb_fail_misuse(err, __func__);
+    }
     int r = engine->ops->scan_open(engine->self, view, range, scan, err);
     HADB_ASSERT(r <= 0);
     return r;
@@ -96,7 +125,9 @@ int hadb_engine_scan_open(const struct hadb_engine *engine, void *view,
 int hadb_engine_scan_next(const struct hadb_engine *engine, void *scan, struct hadb_item *out,
                           struct hadb_error *err)
 {
-    HADB_ASSERT(engine->ops && scan && out);
+    if (!is_open(engine) || !scan || !out) {
+        return hadb_fail_misuse(err, __func__);
+    }
     int r = engine->ops->scan_next(engine->self, scan, out, err);
     HADB_ASSERT(r <= 0 || r == HADB_END);
     return r;
@@ -104,15 +135,17 @@ int hadb_engine_scan_next(const struct hadb_engine *engine, void *scan, struct h
 
 void hadb_engine_scan_close(const struct hadb_engine *engine, void *scan)
 {
-    if (scan) {
-        HADB_ASSERT(engine->ops);
+    if (scan && is_open(engine)) {
         engine->ops->scan_close(engine->self, scan);
     }
 }
 
 void hadb_engine_position(const struct hadb_engine *engine, struct hadb_engine_position *out)
 {
-    HADB_ASSERT(engine->ops && out);
+    if (!out || !is_open(engine)) {
+        zero(out, sizeof *out);
+        return;
+    }
     engine->ops->position(engine->self, out);
     HADB_ASSERT(out->last_txid >= out->mark.txid);
 }
@@ -120,7 +153,9 @@ void hadb_engine_position(const struct hadb_engine *engine, struct hadb_engine_p
 int hadb_engine_tail(const struct hadb_engine *engine, hadb_txid after, size_t bytes_max,
                      struct hadb_buf *out, struct hadb_error *err)
 {
-    HADB_ASSERT(engine->ops && out);
+    if (!is_open(engine) || !out) {
+        return hadb_fail_misuse(err, __func__);
+    }
     int r = engine->ops->tail(engine->self, after, bytes_max, out, err);
     HADB_ASSERT(r <= 0 || r == HADB_END);
     return r;
@@ -128,7 +163,9 @@ int hadb_engine_tail(const struct hadb_engine *engine, hadb_txid after, size_t b
 
 int hadb_engine_rewind(const struct hadb_engine *engine, struct hadb_error *err)
 {
-    HADB_ASSERT(engine->ops);
+    if (!is_open(engine)) {
+        return hadb_fail_misuse(err, __func__);
+    }
     int r = engine->ops->rewind(engine->self, err);
     HADB_ASSERT(r <= 0);
     return r;
@@ -137,7 +174,9 @@ int hadb_engine_rewind(const struct hadb_engine *engine, struct hadb_error *err)
 int hadb_engine_ingest(const struct hadb_engine *engine, const struct hadb_item *items,
                        size_t items_len, struct hadb_error *err)
 {
-    HADB_ASSERT(engine->ops && (items || items_len == 0));
+    if (!is_open(engine) || (!items && items_len > 0)) {
+        return hadb_fail_misuse(err, __func__);
+    }
     int r = engine->ops->ingest(engine->self, items, items_len, err);
     HADB_ASSERT(r <= 0);
     return r;
@@ -145,7 +184,10 @@ int hadb_engine_ingest(const struct hadb_engine *engine, const struct hadb_item 
 
 void hadb_engine_stats(const struct hadb_engine *engine, struct hadb_engine_stats *out)
 {
-    HADB_ASSERT(engine->ops && out);
+    if (!out || !is_open(engine)) {
+        zero(out, sizeof *out);
+        return;
+    }
     engine->ops->stats(engine->self, out);
 }
 
@@ -181,7 +223,9 @@ static int digest_view(const struct hadb_engine *engine, void *view, struct hadb
 int hadb_engine_digest(const struct hadb_engine *engine, void *view, struct hadb_slice prefix,
                        struct hadb_hash *out, struct hadb_error *err)
 {
-    HADB_ASSERT(engine->ops && out);
+    if (!is_open(engine) || !out) {
+        return hadb_fail_misuse(err, __func__);
+    }
     struct hadb_sha256_stream *sha = hadb_sha256_new();
     if (!sha) {
         return hadb_fail_nomem(err);

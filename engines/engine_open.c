@@ -24,7 +24,9 @@ static const struct hadb_engine_ops *find(const char *name)
 
 int hadb_engine_check(const char *name, struct hadb_error *err)
 {
-    HADB_ASSERT(name);
+    if (!name) {
+        return hadb_fail_misuse(err, __func__);
+    }
     return find(name) ? 0
                       : hadb_fail(err, HADB_ENOTSUP,
                                   "unknown engine \"%.64s\"; this build has kv and memory", name);
@@ -33,7 +35,9 @@ int hadb_engine_check(const char *name, struct hadb_error *err)
 int hadb_engine_open(const char *name, const char *path, const struct hadb_engine_options *options,
                      const struct hadb_env *env, struct hadb_engine *out, struct hadb_error *err)
 {
-    HADB_ASSERT(name && out);
+    if (!name || !out) {
+        return hadb_fail_misuse(err, __func__);
+    }
     static const struct hadb_engine_options defaults;
     int r = hadb_engine_check(name, err);
     if (r < 0) {

@@ -75,7 +75,9 @@ static int tag_check(const struct hadb_tag *tag, struct hadb_error *err)
 int hadb_lease_read(struct hadb_lease *lease, const struct hadb_call *call, const char *key,
                     struct hadb_buf *out, struct hadb_tag *tag, struct hadb_error *err)
 {
-    HADB_ASSERT(lease && lease->ops && out && tag);
+    if (!lease || !lease->ops || !out || !tag) {
+        return hadb_fail_misuse(err, __func__);
+    }
     int r = key_check(key, err);
     if (r) {
         return r;
@@ -90,13 +92,18 @@ int hadb_lease_write_if_match(struct hadb_lease *lease, const struct hadb_call *
                               const struct hadb_tag *expected, struct hadb_tag *tag,
                               struct hadb_error *err)
 {
-    HADB_ASSERT(lease && lease->ops);
+    if (!lease || !lease->ops) {
+        return hadb_fail_misuse(err, __func__);
+    }
     int r = key_check(key, err);
     if (r == 0) {
         r = tag_check(expected, err);
     }
     if (r) {
         return r;
+    }
+    if (!record.data && record.len > 0) {
+        return hadb_fail_misuse(err, __func__);
     }
     if (record.len > HADB_LEASE_RECORD_BYTES_MAX) {
         return hadb_fail(err, HADB_ETOOBIG, "lease record of %zu bytes is over the limit of %u",
@@ -117,7 +124,9 @@ int hadb_lease_write_if_match(struct hadb_lease *lease, const struct hadb_call *
 int hadb_lease_watch(struct hadb_lease *lease, const struct hadb_call *call, const char *key,
                      const struct hadb_tag *seen, struct hadb_error *err)
 {
-    HADB_ASSERT(lease && lease->ops);
+    if (!lease || !lease->ops) {
+        return hadb_fail_misuse(err, __func__);
+    }
     int r = key_check(key, err);
     if (r == 0) {
         r = tag_check(seen, err);

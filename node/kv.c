@@ -14,6 +14,15 @@
 
 /* ---- checks at the edge ---- */
 
+/* Bytes that are announced and not there. */
+static int check_bytes(struct hadb_slice bytes, struct hadb_error *err)
+{
+    return bytes.data || bytes.len == 0
+               ? 0
+               : hadb_fail(err, HADB_EINVAL, "%zu bytes of a key, value or bound are at NULL",
+                           bytes.len);
+}
+
 static int check_key(struct hadb_slice key, struct hadb_error *err)
 {
     if (key.len == 0) {
@@ -23,7 +32,7 @@ static int check_key(struct hadb_slice key, struct hadb_error *err)
         return hadb_fail(err, HADB_ETOOBIG, "a key of %zu bytes: at most %u are allowed", key.len,
                          HADB_KEY_BYTES_MAX);
     }
-    return 0;
+    return check_bytes(key, err);
 }
 
 static int check_value(struct hadb_slice value, struct hadb_error *err)
@@ -32,7 +41,17 @@ static int check_value(struct hadb_slice value, struct hadb_error *err)
         return hadb_fail(err, HADB_ETOOBIG, "a value of %zu bytes: at most %u are allowed",
                          value.len, HADB_VALUE_BYTES_MAX);
     }
-    return 0;
+    return check_bytes(value, err);
+}
+
+static int check_scan(const struct hadb_request *request, struct hadb_error *err)
+{
+    if (request->limit > HADB_SCAN_LIMIT_MAX) {
+        return hadb_fail(err, HADB_EINVAL, "a scan returns at most %u items", HADB_SCAN_LIMIT_MAX);
+    }
+    int r = check_bytes(request->range.start, err);
+    r = r == 0 ? check_bytes(request->range.end, err) : r;
+    return r == 0 ? check_bytes(request->range.prefix, err) : r;
 }
 
 static int check_ops(const struct hadb_request *request, struct hadb_error *err)
@@ -40,6 +59,9 @@ static int check_ops(const struct hadb_request *request, struct hadb_error *err)
     if (request->ops_len == 0 || request->ops_len > HADB_BATCH_OPS_MAX) {
         return hadb_fail(err, request->ops_len ? HADB_ETOOBIG : HADB_EINVAL,
                          "a batch has 1 to %u operations", HADB_BATCH_OPS_MAX);
+    }
+    if (!request->ops) {
+        return hadb_fail(err, HADB_EINVAL, "the operations of a batch are at NULL");
     }
     size_t bytes = 0;
     for (size_t i = 0; i < request->ops_len; i++) {
@@ -75,10 +97,7 @@ static int check_request(const struct hadb_request *request, struct hadb_error *
     case HADB_REQUEST_BATCH:
         return check_ops(request, err);
     case HADB_REQUEST_SCAN:
-        return request->limit <= HADB_SCAN_LIMIT_MAX
-                   ? 0
-                   : hadb_fail(err, HADB_EINVAL, "a scan returns at most %u items",
-                               HADB_SCAN_LIMIT_MAX);
+        return check_scan(request, err);
     }
     return hadb_fail(err, HADB_EINVAL, "unknown request");
 }
@@ -186,12 +205,15 @@ static void wake(struct hadb_req *req)
 int hadb__req_wait(struct hadb_req *req, struct hadb_error *err)
 {
     struct waiting waiting = {.done = false};
-    HADB_ASSERT(!hadb_callbacks_on(&req->db->node->callbacks)); /* it would wait for itself */
+    int r = hadb__may_wait(req->db->node, err);
+    if (r < 0) {
+        return r;
+    }
     hadb_mutex_init(&waiting.mu, 0);
     hadb_cond_init(&waiting.cond);
     req->done = wake;
     req->arg = &waiting;
-    int r = hadb__req_post(req, err);
+    r = hadb__req_post(req, err);
     if (r == 0) {
         hadb_mutex_lock(&waiting.mu);
         while (!waiting.done) {
@@ -277,6 +299,9 @@ int hadb_kv_scan(struct hadb_db *db, const struct hadb_range *range, size_t limi
 {
     struct hadb_req req = {.kind = HADB_REQ_READ,
                            .request = {.type = HADB_REQUEST_SCAN, .limit = limit}};
+    if (!out) {
+        return hadb_fail_misuse(err, __func__);
+    }
     if (range) {
         req.request.range = *range;
     }
@@ -337,6 +362,14 @@ static int start(struct hadb_db *db, enum hadb_req_kind kind, enum hadb_request_
                  const struct hadb_kv_options *options, hadb_kv_fn done, void *arg,
                  struct hadb_error *err)
 {
+    const struct hadb_request given = {.type = type, .key = key, .value = value};
+    int r = hadb__db_usable(db, err);
+    if (r == 0) {
+        r = done ? check_request(&given, err) : hadb_fail(err, HADB_EINVAL, "there is no callback");
+    }
+    if (r < 0) { /* before anything is copied */
+        return r;
+    }
     struct later *later = hadb_calloc(1, sizeof *later);
     if (!later || hadb_buf_append(&later->bytes, key.data, key.len) < 0 ||
         hadb_buf_append(&later->bytes, value.data, value.len) < 0) {
@@ -353,7 +386,7 @@ static int start(struct hadb_db *db, enum hadb_req_kind kind, enum hadb_request_
     later->req.request.value = hadb_slice(later->bytes.data + key.len, value.len);
     later->req.done = later_done;
     later->req.arg = later;
-    int r = hadb__kv_prepare(db, options, &later->req, err);
+    r = hadb__kv_prepare(db, options, &later->req, err);
     if (r == 0 && db->local) {
         later->req.r = hadb__local_run(db, &later->req, &later->req.err);
         call_back(later); /* a local database calls back at once */

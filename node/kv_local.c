@@ -88,6 +88,9 @@ static int lock_node(void *arg, const struct hadb_fs *fs, const char *folder,
 int hadb_kv_open_local(const char *path, const char *engine, const struct hadb_env *env,
                        struct hadb_db **out, struct hadb_error *err)
 {
+    if (!out) {
+        return hadb_fail_misuse(err, __func__);
+    }
     struct hadb_db *db = hadb_calloc(1, sizeof *db);
     struct hadb_local *local = hadb_calloc(1, sizeof *local);
     if (!db || !local) {

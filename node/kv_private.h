@@ -10,12 +10,14 @@ int hadb__kv_prepare(struct hadb_db *db, const struct hadb_kv_options *options,
                      struct hadb_req *req, struct hadb_error *err);
 /* What the caller learns of a finished request. */
 void hadb__kv_result(const struct hadb_req *req, struct hadb_kv_result *out);
-/* Posts a request and waits for its answer. Any thread but loop and callbacks. */
+/* Posts a request and waits for its answer. HADB_ESTATE on the loop and in callbacks. */
 int hadb__req_wait(struct hadb_req *req, struct hadb_error *err);
 
-/* node_api.c: 0, or HADB_ESTATE in a child of the process that opened the handle. Any thread. */
+/* node_api.c: 0; HADB_EINVAL for NULL; HADB_ESTATE in a child of the process that opened the handle. Any thread. */
 int hadb__node_usable(const struct hadb_node *node, struct hadb_error *err);
 int hadb__db_usable(const struct hadb_db *db, struct hadb_error *err);
+/* 0, or HADB_ESTATE on a thread that would wait for itself: the node's loop, or its callbacks. */
+int hadb__may_wait(const struct hadb_node *node, struct hadb_error *err);
 
 /* kv_local.c */
 struct hadb_local {

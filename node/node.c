@@ -424,7 +424,7 @@ int hadb_node_open(const struct hadb_node_options *options, struct hadb_node **o
     struct hadb_error own;
     err = err ? err : &own;
     *err = (struct hadb_error){0};
-    int r = check_options(options, err);
+    int r = options && out ? check_options(options, err) : hadb_fail_misuse(err, __func__);
     if (r < 0) {
         return r;
     }

@@ -11,12 +11,12 @@
 
 const char *hadb_node_address(const struct hadb_node *node)
 {
-    return node->address;
+    return node ? node->address : "";
 }
 
 const char *hadb_node_name(const struct hadb_node *node)
 {
-    return node->name;
+    return node ? node->name : "";
 }
 
 static int check_process(int64_t process, struct hadb_error *err)
@@ -31,12 +31,28 @@ static int check_process(int64_t process, struct hadb_error *err)
 
 int hadb__node_usable(const struct hadb_node *node, struct hadb_error *err)
 {
-    return check_process(node->process, err);
+    return node ? check_process(node->process, err)
+                : hadb_fail(err, HADB_EINVAL, "the node is NULL");
 }
 
 int hadb__db_usable(const struct hadb_db *db, struct hadb_error *err)
 {
-    return check_process(db->local ? db->local->process : db->node->process, err);
+    return db ? check_process(db->local ? db->local->process : db->node->process, err)
+              : hadb_fail(err, HADB_EINVAL, "the database is NULL");
+}
+
+int hadb__may_wait(const struct hadb_node *node, struct hadb_error *err)
+{
+    if (hadb_callbacks_on(&node->callbacks)) {
+        return hadb_fail(err, HADB_ESTATE,
+                         "this call waits, and a callback must not: use an asynchronous call, or "
+                         "another thread");
+    }
+    return node->loop && hadb_loop_on(node->loop)
+               ? hadb_fail(
+                     err, HADB_ESTATE,
+                     "this call waits, and the node's event loop must not: use another thread")
+               : 0;
 }
 
 struct question {
@@ -78,6 +94,9 @@ static int ask(struct hadb_node *node, struct hadb_buf *out, hadb_loop_fn fn,
 {
     struct question q = {.node = node, .out = out};
     int r = hadb__node_usable(node, err);
+    if (r == 0 && !out) {
+        r = hadb_fail(err, HADB_EINVAL, "there is no place for the text");
+    }
     if (r < 0) {
         return r;
     }
@@ -98,6 +117,9 @@ int hadb_node_metrics(struct hadb_node *node, struct hadb_buf *out, struct hadb_
 
 enum hadb_role hadb_db_role(const struct hadb_db *db)
 {
+    if (!db) {
+        return HADB_ROLE_HALTED;
+    }
     return db->local ? HADB_ROLE_LEADER
                      : (enum hadb_role)__atomic_load_n(&db->role, __ATOMIC_RELAXED);
 }
@@ -117,6 +139,9 @@ static void local_info(const struct hadb_db *db, struct hadb_db_info *out)
 void hadb_db_info(const struct hadb_db *db, struct hadb_db_info *out)
 {
     struct hadb_error err;
+    if (!out) {
+        return;
+    }
     *out = (struct hadb_db_info){.role = HADB_ROLE_HALTED};
     if (hadb__db_usable(db, &err) < 0) {
         snprintf(out->reason, sizeof out->reason, "%s", err.message);
@@ -213,9 +238,12 @@ static int resolve(struct hadb_node *node, const char *name, struct hadb_id *out
 int hadb_db_handoff(struct hadb_db *db, const char *to, uint32_t deadline_ms,
                     struct hadb_error *err)
 {
-    int usable = hadb__db_usable(db, err);
-    if (usable < 0) {
-        return usable;
+    int r = hadb__db_usable(db, err);
+    if (r == 0 && !db->local) {
+        r = hadb__may_wait(db->node, err);
+    }
+    if (r < 0) {
+        return r;
     }
     if (db->local || deadline_ms > HADB_DEADLINE_MS_MAX) {
         return hadb_fail(err, db->local ? HADB_EUNAVAIL : HADB_EINVAL,
@@ -228,7 +256,7 @@ int hadb_db_handoff(struct hadb_db *db, const char *to, uint32_t deadline_ms,
         if (!hadb_name_valid(to) || strcmp(to, db->node->name) == 0) {
             return hadb_fail(err, HADB_EINVAL, "%s is not another node", to);
         }
-        int r = resolve(db->node, to, &req.to_node, err);
+        r = resolve(db->node, to, &req.to_node, err);
         if (r < 0) {
             return r;
         }
@@ -256,6 +284,9 @@ const char *hadb_ack_name(enum hadb_ack_mode ack)
 
 int hadb_ack_parse(const char *name, enum hadb_ack_mode *out, struct hadb_error *err)
 {
+    if (!name || !out) {
+        return hadb_fail_misuse(err, __func__);
+    }
     for (size_t i = HADB_ACK_ASYNC; i < HADB_LEN(ack_names); i++) {
         if (strcmp(name, ack_names[i]) == 0) {
             *out = (enum hadb_ack_mode)i;

@@ -213,7 +213,10 @@ int hadb_db_open(struct hadb_node *node, const char *name, const struct hadb_db_
     struct start_db start = {.node = node, .name = name, .options = options, .err = err};
     int r = hadb_db_check(name, options, err);
     if (r == 0) {
-        r = hadb__node_usable(node, err);
+        r = out ? hadb__node_usable(node, err) : hadb_fail_misuse(err, __func__);
+    }
+    if (r == 0) {
+        r = hadb__may_wait(node, err);
     }
     if (r == 0) {
         r = call_loop(&start, find_on_loop);

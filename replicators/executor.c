@@ -12,12 +12,19 @@
 #include "base/error.h"
 #include "replicators/kv_private.h"
 
+static bool is_open(const struct hadb_executor *executor)
+{
+    return executor && executor->ops;
+}
+
 static const struct hadb_executor_ops *const executors[] = {&hadb__kv_executor_ops};
 
 int hadb_executor_open(const char *name, const struct hadb_engine *engine,
                        struct hadb_executor *out, struct hadb_error *err)
 {
-    HADB_ASSERT(name && engine && engine->ops && out);
+    if (!name || !engine || !engine->ops || !out) {
+        return hadb_fail_misuse(err, __func__);
+    }
     for (size_t i = 0; i < HADB_LEN(executors); i++) {
         if (strcmp(executors[i]->name, name) != 0) {
             continue;
@@ -35,6 +42,9 @@ int hadb_executor_open(const char *name, const struct hadb_engine *engine,
 
 void hadb_executor_close(struct hadb_executor *executor)
 {
+    if (!executor) {
+        return;
+    }
     if (executor->ops) {
         executor->ops->close(executor->self);
     }
@@ -44,8 +54,7 @@ void hadb_executor_close(struct hadb_executor *executor)
 bool hadb_executor_is_mutation(const struct hadb_executor *executor,
                                const struct hadb_request *request)
 {
-    HADB_ASSERT(executor->ops && request);
-    return executor->ops->is_mutation(executor->self, request);
+    return is_open(executor) && request && executor->ops->is_mutation(executor->self, request);
 }
 
 int hadb_executor_execute(const struct hadb_executor *executor,
@@ -53,10 +62,15 @@ int hadb_executor_execute(const struct hadb_executor *executor,
                           const struct hadb_request *request, struct hadb_response *response,
                           struct hadb_error *err)
 {
-    HADB_ASSERT(executor->ops && request && response);
+    if (!is_open(executor) || !request || !response) {
+        return hadb_fail_misuse(err, __func__);
+    }
     *response = (struct hadb_response){0};
     if (hadb_executor_is_mutation(executor, request)) {
-        HADB_ASSERT(context);
+        if (!context) {
+            response->code = hadb_fail_misuse(&response->error, __func__);
+            return hadb_fail_misuse(err, __func__);
+        }
         int r = executor->ops->execute_many(executor->self, context, &request, 1, response, err);
         HADB_ASSERT(r <= 0 && (r == 0 || response->code == r));
     } else {
@@ -75,8 +89,13 @@ int hadb_executor_execute_many(const struct hadb_executor *executor,
                                const struct hadb_request *const *requests, size_t len,
                                struct hadb_response *responses, struct hadb_error *err)
 {
-    HADB_ASSERT(executor->ops && context && len <= HADB_GROUP_LEN_MAX);
-    HADB_ASSERT(len == 0 || (requests && responses));
+    if (!is_open(executor) || !context || (len > 0 && (!requests || !responses))) {
+        return hadb_fail_misuse(err, __func__);
+    }
+    if (len > HADB_GROUP_LEN_MAX) {
+        return hadb_fail(err, HADB_EINVAL, "%zu requests in a group: at most %u are allowed", len,
+                         HADB_GROUP_LEN_MAX);
+    }
     for (size_t i = 0; i < len; i++) {
         responses[i] = (struct hadb_response){0};
     }
@@ -87,6 +106,9 @@ int hadb_executor_execute_many(const struct hadb_executor *executor,
 
 void hadb_response_deinit(struct hadb_response *response)
 {
+    if (!response) {
+        return;
+    }
     hadb_buf_deinit(&response->value);
     hadb_free(response->items.items);
     hadb_buf_deinit(&response->items.memory);

@@ -63,7 +63,9 @@ static int export_view(const struct hadb_engine *engine, void *view, hadb_export
 int hadb_export(const struct hadb_engine *engine, void *view, hadb_export_fn fn, void *arg,
                 uint64_t *items, struct hadb_error *err)
 {
-    HADB_ASSERT(engine && engine->ops && fn);
+    if (!engine || !engine->ops || !fn) {
+        return hadb_fail_misuse(err, __func__);
+    }
     uint64_t len = 0;
     void *own = NULL;
     int r = view ? 0 : hadb_engine_view_open(engine, &own, NULL, err);
@@ -85,6 +87,9 @@ static int hash_piece(void *arg, struct hadb_slice bytes, struct hadb_error *err
 int hadb_export_digest(const struct hadb_engine *engine, void *view, struct hadb_hash *out,
                        uint64_t *items, struct hadb_error *err)
 {
+    if (!out) {
+        return hadb_fail_misuse(err, __func__);
+    }
     struct hadb_sha256_stream *sha = hadb_sha256_new();
     if (!sha) {
         return hadb_fail_nomem(err);

@@ -18,7 +18,10 @@ static_assert(HADB_BOOKMARK_BYTES_MAX >= HADB_ID_TEXT_BYTES + 2 * NUMBER_DIGITS_
 
 void hadb_version_format(const struct hadb_version *version, char out[HADB_VERSION_TEXT_BYTES])
 {
-    snprintf(out, HADB_VERSION_TEXT_BYTES, "%" PRIu64 ".%" PRIu64, version->term, version->txid);
+    if (out) {
+        snprintf(out, HADB_VERSION_TEXT_BYTES, "%" PRIu64 ".%" PRIu64, version ? version->term : 0,
+                 version ? version->txid : 0);
+    }
 }
 
 /* A decimal number without leading zeros, up to @stop; NULL if there is none. */
@@ -40,7 +43,7 @@ static const char *read_number(const char *text, char stop, uint64_t *out)
 bool hadb_version_parse(const char *text, struct hadb_version *out)
 {
     struct hadb_version version;
-    const char *at = text ? read_number(text, '.', &version.term) : NULL;
+    const char *at = text && out ? read_number(text, '.', &version.term) : NULL;
     if (!at || !read_number(at + 1, '\0', &version.txid)) {
         return false;
     }
@@ -52,6 +55,12 @@ void hadb_bookmark_format(const struct hadb_id *db, const struct hadb_version *v
                           struct hadb_bookmark *out)
 {
     char uuid[HADB_ID_TEXT_BYTES];
+    if (!db || !version || !out) {
+        if (out) {
+            out->s[0] = '\0';
+        }
+        return;
+    }
     hadb_id_format(db, uuid);
     snprintf(out->s, sizeof(out->s), "%s.%" PRIu64 ".%" PRIu64, uuid, version->term, version->txid);
 }
@@ -60,6 +69,9 @@ bool hadb_bookmark_parse(const char *text, struct hadb_id *db, struct hadb_versi
 {
     char uuid[HADB_ID_TEXT_BYTES];
     size_t len = 0;
+    if (!db || !version) {
+        return false;
+    }
     while (text && text[len] && len < sizeof(uuid) - 1) {
         uuid[len] = text[len];
         len++;

@@ -363,14 +363,29 @@ static int publish(struct job *job, struct hadb_error *err)
     return hadb_fs_sync_dir(&env->fs, parent, err);
 }
 
+static int check_call(const struct hadb_storage *storage,
+                      const struct hadb_restore_options *options, struct hadb_error *err)
+{
+    if (!storage || !storage->ops || !options || !options->database) {
+        return hadb_fail(err, HADB_EINVAL, "an open storage and the name of a database are needed");
+    }
+    return options->abi == HADB_RESTORE_ABI
+               ? 0
+               : hadb_fail(err, HADB_EINVAL,
+                           "options were not made with HADB_RESTORE_OPTIONS_INIT");
+}
+
 int hadb_restore(struct hadb_storage *storage, const struct hadb_restore_options *options,
                  struct hadb_restore_result *result, struct hadb_error *err)
 {
-    HADB_ASSERT(options->abi == HADB_RESTORE_ABI);
+    int r = check_call(storage, options, err);
+    if (r != 0) {
+        return r;
+    }
     struct hadb_restore_result found = {0};
     struct job job = {.options = options, .result = &found, .engine_name = "kv"};
     const struct hadb_env *env = hadb_env_or_host(options->env);
-    int r = check_output(env, options->output, err);
+    r = check_output(env, options->output, err);
     if (r != 0) {
         return r;
     }
@@ -412,11 +427,14 @@ static int verify_snapshots(struct job *job, struct hadb_error *err)
 int hadb_verify(struct hadb_storage *storage, const struct hadb_restore_options *options,
                 struct hadb_restore_result *result, struct hadb_error *err)
 {
-    HADB_ASSERT(options->abi == HADB_RESTORE_ABI);
+    int r = check_call(storage, options, err);
+    if (r != 0) {
+        return r;
+    }
     struct hadb_restore_result found = {0};
     struct job job = {.options = options, .result = &found, .engine_name = "memory"};
-    int r = hadb__history_open(&job.history, storage, options->env, options->database,
-                               options->request_ms, err);
+    r = hadb__history_open(&job.history, storage, options->env, options->database,
+                           options->request_ms, err);
     r = r != 0 ? r : hadb__history_seals(&job.history, err);
     r = r != 0 ? r : verify_snapshots(&job, err);
     uint64_t snapshots = found.snapshots;

@@ -16,15 +16,20 @@
 
 #define BLOB_NUMBERS 0x80000000u
 
-static void object_key(const struct hadb_snapshot_store *store,
-                       const struct hadb_snapshot_object *object, char out[HADB_OBJECT_KEY_BYTES])
+static int object_key(const struct hadb_snapshot_store *store,
+                      const struct hadb_snapshot_object *object, char out[HADB_OBJECT_KEY_BYTES],
+                      struct hadb_error *err)
 {
-    HADB_ASSERT(object->part < HADB_SNAPSHOT_PARTS_MAX && object->blob < HADB_BLOB_PARTS_MAX);
+    if (!store || !object || object->part >= HADB_SNAPSHOT_PARTS_MAX ||
+        object->blob >= HADB_BLOB_PARTS_MAX) {
+        return hadb_fail(err, HADB_EINVAL, "a snapshot has no such object");
+    }
     uint32_t number = object->part;
     if (object->is_blob) {
         number = BLOB_NUMBERS + number * HADB_BLOB_PARTS_MAX + object->blob;
     }
     hadb_key_snapshot_part(&store->db, store->slot, &store->nonce, number, out);
+    return 0;
 }
 
 static int store_get(void *arg, const struct hadb_snapshot_object *object, struct hadb_buf *out,
@@ -32,8 +37,8 @@ static int store_get(void *arg, const struct hadb_snapshot_object *object, struc
 {
     const struct hadb_snapshot_store *store = arg;
     char key[HADB_OBJECT_KEY_BYTES];
-    object_key(store, object, key);
-    int r = hadb_storage_get(store->storage, store->call, key, out, NULL, err);
+    int r = object_key(store, object, key, err);
+    r = r < 0 ? r : hadb_storage_get(store->storage, store->call, key, out, NULL, err);
     return r == HADB_ABSENT ? hadb_fail(err, HADB_EGAP, "%s is missing", key) : r;
 }
 
@@ -42,8 +47,8 @@ static int store_put(void *arg, const struct hadb_snapshot_object *object, struc
 {
     const struct hadb_snapshot_store *store = arg;
     char key[HADB_OBJECT_KEY_BYTES];
-    object_key(store, object, key);
-    int r = hadb_storage_create(store->storage, store->call, key, bytes, NULL, err);
+    int r = object_key(store, object, key, err);
+    r = r < 0 ? r : hadb_storage_create(store->storage, store->call, key, bytes, NULL, err);
     if (r != HADB_EXISTS) {
         return r;
     }

@@ -70,7 +70,9 @@ static int tag_check(const struct hadb_tag *tag, struct hadb_error *err)
 int hadb_storage_get(struct hadb_storage *storage, const struct hadb_call *call, const char *key,
                      struct hadb_buf *out, struct hadb_tag *tag, struct hadb_error *err)
 {
-    HADB_ASSERT(storage && storage->ops && out);
+    if (!storage || !storage->ops || !out) {
+        return hadb_fail_misuse(err, __func__);
+    }
     int r = hadb__object_key_check(key, err);
     if (r) {
         return r;
@@ -99,7 +101,9 @@ int hadb_storage_get_range(struct hadb_storage *storage, const struct hadb_call 
                            const char *key, uint64_t offset, size_t len, struct hadb_buf *out,
                            struct hadb_error *err)
 {
-    HADB_ASSERT(storage && storage->ops && out);
+    if (!storage || !storage->ops || !out) {
+        return hadb_fail_misuse(err, __func__);
+    }
     int r = hadb__object_key_check(key, err);
     if (r) {
         return r;
@@ -120,7 +124,9 @@ int hadb_storage_get_range(struct hadb_storage *storage, const struct hadb_call 
 int hadb_storage_head(struct hadb_storage *storage, const struct hadb_call *call, const char *key,
                       struct hadb_object_meta *out, struct hadb_error *err)
 {
-    HADB_ASSERT(storage && storage->ops && out);
+    if (!storage || !storage->ops || !out) {
+        return hadb_fail_misuse(err, __func__);
+    }
     int r = hadb__object_key_check(key, err);
     if (r) {
         return r;
@@ -142,7 +148,9 @@ int hadb_storage_head(struct hadb_storage *storage, const struct hadb_call *call
 int hadb_storage_create(struct hadb_storage *storage, const struct hadb_call *call, const char *key,
                         struct hadb_slice body, struct hadb_tag *tag, struct hadb_error *err)
 {
-    HADB_ASSERT(storage && storage->ops);
+    if (!storage || !storage->ops) {
+        return hadb_fail_misuse(err, __func__);
+    }
     int r = hadb__object_key_check(key, err);
     if (r == 0) {
         r = body_check(body, err);
@@ -159,7 +167,9 @@ int hadb_storage_replace(struct hadb_storage *storage, const struct hadb_call *c
                          const char *key, struct hadb_slice body, const struct hadb_tag *expected,
                          struct hadb_tag *tag, struct hadb_error *err)
 {
-    HADB_ASSERT(storage && storage->ops);
+    if (!storage || !storage->ops) {
+        return hadb_fail_misuse(err, __func__);
+    }
     int r = hadb__object_key_check(key, err);
     if (r == 0) {
         r = body_check(body, err);
@@ -179,7 +189,9 @@ int hadb_storage_list(struct hadb_storage *storage, const struct hadb_call *call
                       const char *prefix, const char *after, size_t max,
                       struct hadb_object_list *out, struct hadb_error *err)
 {
-    HADB_ASSERT(storage && storage->ops && out);
+    if (!storage || !storage->ops || !out) {
+        return hadb_fail_misuse(err, __func__);
+    }
     int r = hadb__object_prefix_check(prefix, err);
     if (r == 0) {
         r = hadb__object_prefix_check(after, err);
@@ -206,7 +218,9 @@ int hadb_storage_list(struct hadb_storage *storage, const struct hadb_call *call
 int hadb_storage_delete_many(struct hadb_storage *storage, const struct hadb_call *call,
                              const char *const *keys, size_t len, struct hadb_error *err)
 {
-    HADB_ASSERT(storage && storage->ops && (keys || len == 0));
+    if (!storage || !storage->ops || (!keys && len > 0)) {
+        return hadb_fail_misuse(err, __func__);
+    }
     for (size_t i = 0; i < len; i++) {
         int r = hadb__object_key_check(keys[i], err);
         if (r) {
@@ -223,8 +237,7 @@ int hadb_storage_delete_many(struct hadb_storage *storage, const struct hadb_cal
 
 uint32_t hadb_storage_caps(const struct hadb_storage *storage)
 {
-    HADB_ASSERT(storage && storage->ops);
-    return storage->ops->caps(storage->self);
+    return storage && storage->ops ? storage->ops->caps(storage->self) : 0;
 }
 
 void hadb_object_list_deinit(struct hadb_object_list *list)

@@ -26,7 +26,9 @@ static const struct {
 int hadb_storage_open(const char *url, const struct hadb_env *env, struct hadb_storage *out,
                       struct hadb_error *err)
 {
-    HADB_ASSERT(out);
+    if (!out) {
+        return hadb_fail_misuse(err, __func__);
+    }
     if (!url) {
         return hadb_fail(err, HADB_EINVAL, "storage url is missing");
     }

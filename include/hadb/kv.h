@@ -75,7 +75,7 @@ struct hadb_kv_items {
  * the deadline, overload, replaced before the commit); HADB_EUNKNOWN means that the deadline ended
  * while the outcome was open: repeat the call with result->request_id. HADB_EEXPIRED: an id that the caller
  * chose is too old or from the future; this call did nothing, an earlier one may have. @result may be NULL and
- * is written on every return but HADB_EINVAL.
+ * is written on every return but HADB_EINVAL. In a callback every blocking call is HADB_ESTATE (hadb/node.h).
  */
 
 /**

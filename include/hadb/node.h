@@ -9,6 +9,11 @@
  * fork(): a child gets neither threads nor locks. In it every call on a handle of its parent fails with
  * HADB_ESTATE, and close does nothing. The child holds the data folder's lock with its parent until it calls
  * exec or ends. The library installs no signal handlers, and its threads block all signals.
+ *
+ * Calls that wait (their doc block says "but a callback") are refused with HADB_ESTATE on the node's callback thread, where
+ * they would wait for themselves, and so on its event loop, where functions of a replaced environment, storage or lease
+ * store may run. All functions of all headers refuse NULL handles and closed two-word handles with HADB_EINVAL;
+ * a node or database that was closed is gone, and must not be used.
  */
 #ifndef HADB_NODE_H
 #define HADB_NODE_H
@@ -66,8 +71,8 @@ struct hadb_node_event {
     const char *leader_address; /* host:port; "" = unknown */
     const char *text;           /* one line for people */
 };
-/* Runs on the node's one callback thread, one event at a time, in order. May call any function of
- * this header but hadb_db_close() and hadb_node_close(). */
+/* Runs on the node's one callback thread, one event at a time, in order. May call what does not wait: hadb_kv_put_async(),
+ * hadb_kv_get_async(), hadb_db_info(), hadb_db_role(), hadb_db_snapshot(), hadb_node_status(), hadb_node_metrics(), names. */
 typedef void (*hadb_event_fn)(void *arg, const struct hadb_node_event *event);
 
 /** How to open a node. Zero means the default that is written beside a field. */
@@ -157,7 +162,8 @@ HADB_API int hadb_node_open(const struct hadb_node_options *options, struct hadb
  *               disk that does not return is waited for 5 s more, then its memory is left behind
  * Returns    nothing
  * Errors     none
- * Threads    any thread but a callback; no other call on the node or its databases may be running
+ * Threads    any thread but a callback, where it closes nothing and logs an error; no other call on the node or its
+ *            databases may be running
  */
 HADB_API void hadb_node_close(struct hadb_node *node, uint32_t deadline_ms);
 
@@ -176,7 +182,7 @@ HADB_API const char *hadb_node_name(const struct hadb_node *node);
  *
  * @out       replaced
  * Returns    0
- * Errors     HADB_ENOMEM
+ * Errors     HADB_EINVAL, HADB_ESTATE (in a child process), HADB_ENOMEM
  * Threads    any thread; waits for the event loop
  */
 HADB_API int hadb_node_status(struct hadb_node *node, struct hadb_buf *out, struct hadb_error *err);
@@ -186,7 +192,7 @@ HADB_API int hadb_node_status(struct hadb_node *node, struct hadb_buf *out, stru
  *
  * @out       replaced
  * Returns    0
- * Errors     HADB_ENOMEM
+ * Errors     HADB_EINVAL, HADB_ESTATE (in a child process), HADB_ENOMEM
  * Threads    any thread; waits for the event loop
  */
 HADB_API int hadb_node_metrics(struct hadb_node *node, struct hadb_buf *out,
@@ -214,7 +220,8 @@ HADB_API int hadb_db_check(const char *name, const struct hadb_db_options *optio
  * @options   copied; NULL = defaults
  * Returns    0
  * Errors     HADB_EINVAL, HADB_ENOTSUP (engine), HADB_EBUSY (open already), HADB_ENODB (does not exist, and
- *            this node never leads), HADB_EIO, HADB_EAUTH, HADB_EUNAVAIL (the node is closing), HADB_ENOMEM
+ *            this node never leads), HADB_EIO, HADB_EAUTH, HADB_EUNAVAIL (the node is closing), HADB_ESTATE (in a
+ *            callback), HADB_ENOMEM
  * Threads    any thread but a callback; may block
  */
 HADB_API int hadb_db_open(struct hadb_node *node, const char *name,
@@ -227,7 +234,8 @@ HADB_API int hadb_db_open(struct hadb_node *node, const char *name,
  *
  * Returns    nothing
  * Errors     none
- * Threads    any thread but a callback; no other call on the database may be running
+ * Threads    any thread but a callback, where it closes nothing and logs an error; no other call on the database may be
+ *            running
  */
 HADB_API void hadb_db_close(struct hadb_db *db, uint32_t deadline_ms);
 
@@ -238,8 +246,8 @@ HADB_API void hadb_db_close(struct hadb_db *db, uint32_t deadline_ms);
  * @to        name of a node; it must host the database
  * Returns    0 the seal that names the successor is in storage
  * Errors     HADB_EINVAL (unknown node, or this one), HADB_EUNAVAIL (not the leader, successor not ready:
- *            nothing changed), HADB_ETIMEDOUT (@deadline_ms over), HADB_ENOMEM
- * Threads    any thread; blocks
+ *            nothing changed), HADB_ETIMEDOUT (@deadline_ms over), HADB_ESTATE (in a callback), HADB_ENOMEM
+ * Threads    any thread but a callback; blocks
  */
 HADB_API int hadb_db_handoff(struct hadb_db *db, const char *to, uint32_t deadline_ms,
                              struct hadb_error *err);
@@ -257,7 +265,7 @@ HADB_API void hadb_db_info(const struct hadb_db *db, struct hadb_db_info *out);
  * Wait until a leader is known and this node has caught up with it.
  *
  * Returns    0
- * Errors     HADB_ETIMEDOUT, HADB_EUNAVAIL (halted; the message says why)
+ * Errors     HADB_ETIMEDOUT, HADB_EUNAVAIL (halted; the message says why), HADB_ESTATE (in a callback)
  * Threads    any thread but a callback; blocks
  */
 HADB_API int hadb_db_wait_ready(struct hadb_db *db, uint32_t deadline_ms, struct hadb_error *err);
