@@ -343,7 +343,10 @@ int hadb__journal_restore(void *self, const struct hadb_snapshot_ref *ref,
         .prev = ref->pos.hash,
         .sha = hadb_sha256_new(),
     };
-    r = reader.sha ? load_all(&reader, err) : hadb_fail_nomem(err);
+    r = reader.sha ? 0 : hadb_fail_nomem(err);
+    /* Of nothing: an image without items is one, too, and its mark needs it. */
+    r = r != 0 ? r : hadb_engine_ingest(journal->engine, NULL, 0, err);
+    r = r != 0 ? r : load_all(&reader, err);
     reader_deinit(&reader);
     r = r != 0 ? r : hadb_engine_mark(journal->engine, &ref->pos, err);
     if (r != 0) {

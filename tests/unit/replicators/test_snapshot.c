@@ -249,6 +249,37 @@ static void snapshot__of_an_empty_database_is_one_part(void **state)
     peer_close(&target);
 }
 
+/* An engine whose owner deleted its last key still stands at a transaction, and so does its copy. */
+static void snapshot__of_a_database_whose_keys_are_all_gone_is_restored(void **state)
+{
+    struct peer source, target;
+    peer_open(&source, *state);
+    peer_open(&target, *state);
+    struct shelf shelf = {0};
+    struct hadb_snapshot_ref ref;
+    struct hadb_buf txns = {0};
+    const struct hadb_op ops[] = {
+        {.type = HADB_OP_PUT, .key = hadb_slice_str("k"), .value = hadb_slice_str("v")},
+        {.type = HADB_OP_DELETE, .key = hadb_slice_str("k")}};
+    for (size_t i = 0; i < HADB_LEN(ops); i++) {
+        assert_int_equal(hadb_txn_encode(1, i + 1, 0, &ops[i], 1, &txns, NULL), 0);
+    }
+    assert_int_equal(hadb_engine_apply(&source.engine, hadb_buf_slice(&txns), NULL, NULL), 0);
+    assert_int_equal(take(&source, &shelf, &ref), 0);
+    assert_int_equal(ref.items, 0);
+    assert_int_equal(restore(&target, &shelf, &ref), 0);
+    assert_int_equal(peer_position(&target).last_txid, 2);
+    put(&target, 2, "next", "v"); /* … and history goes on from there */
+    if (strcmp(*state, "kv") == 0) {
+        peer_reopen(&target);
+    }
+    assert_int_equal(peer_position(&target).last_txid, 3);
+    hadb_buf_deinit(&txns);
+    shelf_deinit(&shelf);
+    peer_close(&source);
+    peer_close(&target);
+}
+
 static void snapshot__shows_its_view_whatever_is_written_meanwhile(void **state)
 {
     struct peer source;
@@ -660,6 +691,7 @@ int main(void)
         cmocka_unit_test(restore__is_durable_when_it_returns),
         ON_ENGINES(restore__crosses_from_engine_to_engine),
         ON_ENGINES(snapshot__of_an_empty_database_is_one_part),
+        ON_ENGINES(snapshot__of_a_database_whose_keys_are_all_gone_is_restored),
         ON_ENGINES(snapshot__shows_its_view_whatever_is_written_meanwhile),
         ON_ENGINES(snapshot__fails_when_storage_gives_back_other_bytes),
         ON_ENGINES(restore__refuses_an_engine_that_is_not_empty),
