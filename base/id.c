@@ -112,3 +112,11 @@ bool hadb_name_valid(const char *name)
     }
     return true;
 }
+
+bool hadb_address_valid(const char *address)
+{
+    while (*address > ' ' && *address <= '~') {
+        address++;
+    }
+    return *address == '\0';
+}

@@ -14,4 +14,7 @@ bool hadb_id_is_v7(const struct hadb_id *id);
 int64_t hadb_id_v7_unix_ms(const struct hadb_id *id);
 /* Node and database names: 1..64 of [A-Za-z0-9._-], not starting with a dot. */
 bool hadb_name_valid(const char *name);
+/* Addresses as seals and records carry them: printable ASCII without spaces; "" = none. The length is the caller's to
+ * check, and only trying tells whether there is a host. */
+bool hadb_address_valid(const char *address);
 #endif

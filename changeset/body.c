@@ -72,10 +72,8 @@ const char *hadb_seal_reason_name(unsigned reason)
 /* A short text about what is wrong with @seal; NULL when it is fine. Strings are NUL-terminated. */
 static const char *seal_fault(const struct hadb_seal *seal)
 {
-    for (const char *at = seal->address; *at != '\0'; at++) {
-        if (*at <= ' ' || *at > '~') {
-            return "an address that is not printable";
-        }
+    if (!hadb_address_valid(seal->address)) {
+        return "an address that is not printable";
     }
     if (seal->node[0] != '\0') {
         return hadb_name_valid(seal->node) ? NULL : "a node name that is not valid";

@@ -91,8 +91,9 @@ int hadb_node_record_decode(struct hadb_slice bytes, struct hadb_node_record *ou
     memcpy(record.owner.incarnation.b, p + 32, 16);
     memcpy(record.name, p + HEADER_BYTES, p[10]);
     memcpy(record.address, p + HEADER_BYTES + p[10], p[11]);
-    if (!hadb_name_valid(record.name)) {
-        return hadb_fail(err, HADB_ECORRUPT, "a node's record with a bad name");
+    if (!hadb_name_valid(record.name) || !hadb_address_valid(record.address) ||
+        strlen(record.name) != p[10] || strlen(record.address) != p[11]) {
+        return hadb_fail(err, HADB_ECORRUPT, "a node's record with a bad name or address");
     }
     if (record.given_up_len > 0) {
         record.given_up = hadb_calloc(record.given_up_len, sizeof *record.given_up);

@@ -13,6 +13,7 @@
 #include "base/error.h"
 #include "base/fs.h"
 #include "base/hash.h"
+#include "base/id.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -188,6 +189,33 @@ static int header_check(struct hadb_slice bytes, const struct hadb_id *db, size_
     return 0;
 }
 
+/* A text of a field of @field_bytes, zero behind it. */
+static bool text_get(const uint8_t *field, size_t field_bytes, char *out, size_t len_max)
+{
+    size_t len = strnlen((const char *)field, field_bytes);
+    for (size_t i = len; i < field_bytes; i++) {
+        if (field[i] != 0) {
+            return false;
+        }
+    }
+    if (len > len_max) {
+        return false;
+    }
+    memcpy(out, field, len);
+    out[len] = '\0';
+    return true;
+}
+
+/* Whom the last term names; "" = nobody. */
+static bool next_get(const uint8_t *p, struct hadb_terms *terms)
+{
+    return text_get(p + 40, NAME_BYTES, terms->next_name, HADB_NAME_BYTES_MAX) &&
+           text_get(p + 40 + NAME_BYTES, ADDRESS_BYTES, terms->next_address,
+                    HADB_ADDRESS_BYTES_MAX) &&
+           (terms->next_name[0] == '\0' || hadb_name_valid(terms->next_name)) &&
+           hadb_address_valid(terms->next_address);
+}
+
 int hadb_terms_decode(struct hadb_slice bytes, const struct hadb_id *db, struct hadb_terms *out,
                       struct hadb_error *err)
 {
@@ -198,6 +226,9 @@ int hadb_terms_decode(struct hadb_slice bytes, const struct hadb_id *db, struct 
     }
     const uint8_t *p = bytes.data;
     struct hadb_terms terms = {.db = *db, .floor = hadb_get_u64(p + 32), .len = len, .cap = len};
+    if (!next_get(p, &terms)) {
+        return hadb_fail(err, HADB_ECORRUPT, "term table with a bad name or address");
+    }
     terms.items = hadb_malloc(HADB_MAX(len, 1u) * sizeof *terms.items);
     if (!terms.items) {
         return hadb_fail_nomem(err);
@@ -209,10 +240,6 @@ int hadb_terms_decode(struct hadb_slice bytes, const struct hadb_id *db, struct 
             return hadb_fail(err, HADB_ECORRUPT, "term table is out of order");
         }
     }
-    snprintf(terms.next_name, sizeof terms.next_name, "%.*s", (int)NAME_BYTES,
-             (const char *)p + 40);
-    snprintf(terms.next_address, sizeof terms.next_address, "%.*s", (int)HADB_ADDRESS_BYTES_MAX,
-             (const char *)p + 40 + NAME_BYTES);
     *out = terms;
     return 0;
 }

@@ -85,8 +85,9 @@ static bool take_op(struct hadb_slice *rest, struct hadb_kv_op *out)
     }
     size_t key_len = hadb_get_u32(p + 4), value_len = hadb_get_u32(p + 8);
     size_t left = rest->len - OP_BYTES;
-    bool ok = (p[0] == HADB_OP_PUT || p[0] == HADB_OP_DELETE) && p[1] <= 1 && p[2] == 0 &&
-              p[3] == 0 && key_len <= left && value_len <= left - key_len;
+    bool put = p[0] == HADB_OP_PUT;
+    bool ok = (put || (p[0] == HADB_OP_DELETE && p[1] == 0 && value_len == 0)) && p[1] <= 1 &&
+              p[2] == 0 && p[3] == 0 && key_len <= left && value_len <= left - key_len;
     if (!ok) {
         return false;
     }
@@ -136,6 +137,9 @@ int hadb__wire_decode_request(struct hadb_slice bytes, struct hadb_req *req,
         return hadb_fail_nomem(err);
     }
     int r = take_ops(rest, len, list, err);
+    if (r == 0 && !batch && (one.type == HADB_OP_PUT) != (p[1] == HADB_REQUEST_PUT)) {
+        r = bad(err);
+    }
     if (r < 0) {
         if (batch) {
             hadb_free(list);
@@ -182,11 +186,27 @@ int hadb__wire_encode_answer(const struct hadb_req *req, struct hadb_buf *out,
     return 0;
 }
 
+/* What can become of a write. */
+static bool is_outcome(int code)
+{
+    static const int codes[] = {
+#define HADB_X(name, value, text, retry) value,
+        HADB_CODES(HADB_X)
+#undef HADB_X
+    };
+    bool known = code == 0 || code == HADB_NOT_MET;
+    for (size_t i = 0; i < HADB_LEN(codes); i++) {
+        known = known || code == codes[i];
+    }
+    return known;
+}
+
 int hadb__wire_decode_answer(struct hadb_slice bytes, struct hadb_req *req, struct hadb_error *err)
 {
     const uint8_t *p = bytes.data;
     if (bytes.len < ANSWER_BYTES || p[0] != WIRE_VERSION || p[1] > 1 ||
-        bytes.len != ANSWER_BYTES + hadb_get_u16(p + 2)) {
+        bytes.len != ANSWER_BYTES + hadb_get_u16(p + 2) ||
+        !is_outcome((int)(int32_t)hadb_get_u32(p + 4))) {
         return hadb_fail(err, HADB_EPROTO, "malformed answer from the leader");
     }
     req->r = (int)(int32_t)hadb_get_u32(p + 4);

@@ -98,7 +98,7 @@ static bool read_number(char **rest, const char *wanted, uint64_t *out)
 {
     char *name, *value;
     return next_line(rest, &name, &value) && strcmp(name, wanted) == 0 &&
-           hadb_parse_u64(value, 0, INT64_MAX, out);
+           hadb_parse_u64(value, 0, INT64_MAX, out) && (value[0] != '0' || value[1] == '\0');
 }
 
 static bool read_check(char **rest, size_t check, struct hadb_probe_result *out)

@@ -9,6 +9,7 @@
 #include "base/alloc.h"
 #include "base/buf.h"
 #include "base/fs.h"
+#include "base/hash.h"
 #include "node/terms.h"
 #include "tests/support/support.h"
 
@@ -147,6 +148,30 @@ static void every_damaged_byte__is_noticed(void **state)
     hadb_terms_deinit(&terms);
 }
 
+/* The address is where writes are sent to. */
+static void texts__that_no_seal_has_are_refused(void **state)
+{
+    (void)state;
+    static const struct {
+        size_t at;
+        uint8_t byte;
+    } bad[] = {{40, '/'}, {42, 0}, {50, 'x'}, {104, '\n'}, {106, 0}, {107, 0xff}, {359, 'x'}};
+    struct hadb_terms terms, back;
+    struct hadb_buf bytes = {0};
+    fill(&terms, 0, 2);
+    assert_int_equal(hadb_terms_encode(&terms, &bytes, NULL), 0);
+    for (size_t i = 0; i < HADB_LEN(bad); i++) {
+        uint8_t before = bytes.data[bad[i].at];
+        bytes.data[bad[i].at] = bad[i].byte;
+        hadb_put_u32(bytes.data + bytes.len - 4, hadb_crc32c(0, bytes.data, bytes.len - 4));
+        assert_int_equal(hadb_terms_decode(hadb_buf_slice(&bytes), &db, &back, NULL),
+                         HADB_ECORRUPT);
+        bytes.data[bad[i].at] = before;
+    }
+    hadb_buf_deinit(&bytes);
+    hadb_terms_deinit(&terms);
+}
+
 static void an_absent_file__is_an_empty_table_and_a_damaged_one_is_named(void **state)
 {
     (void)state;
@@ -208,6 +233,7 @@ int main(void)
         cmocka_unit_test(a_full_table__forgets_the_oldest),
         cmocka_unit_test(a_table__comes_back_from_its_bytes),
         cmocka_unit_test(every_damaged_byte__is_noticed),
+        cmocka_unit_test(texts__that_no_seal_has_are_refused),
         cmocka_unit_test(an_absent_file__is_an_empty_table_and_a_damaged_one_is_named),
         cmocka_unit_test(without_memory__nothing_changes),
     };

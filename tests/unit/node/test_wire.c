@@ -4,6 +4,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -12,6 +13,7 @@
 #include "base/alloc.h"
 #include "base/buf.h"
 #include "base/error.h"
+#include "base/hash.h"
 #include "node/api_private.h"
 #include "node/peers.h"
 #include "node/req.h"
@@ -125,6 +127,57 @@ static void damaged_requests__are_refused_or_stay_inside_their_bytes(void **stat
     hadb_buf_deinit(&bytes);
 }
 
+/* A put that says delete must be neither. */
+static void requests__that_contradict_themselves_are_refused(void **state)
+{
+    (void)state;
+    struct hadb_req req = put_request(), back = {.kind = HADB_REQ_READ};
+    struct hadb_kv_op *ops = NULL;
+    struct hadb_buf bytes = {0};
+    uint32_t left = 0;
+    const size_t type_at = 1, op_type_at = 36, op_flags_at = 37;
+    assert_int_equal(hadb__wire_encode_request(&req, 500, &bytes, NULL), 0);
+    bytes.data[op_type_at] = HADB_OP_DELETE;
+    assert_int_equal(hadb__wire_decode_request(hadb_buf_slice(&bytes), &back, &ops, &left, NULL),
+                     HADB_EPROTO);
+    bytes.data[type_at] = HADB_REQUEST_DELETE; /* with a value */
+    assert_int_equal(hadb__wire_decode_request(hadb_buf_slice(&bytes), &back, &ops, &left, NULL),
+                     HADB_EPROTO);
+    bytes.data[op_type_at] = HADB_OP_PUT;
+    assert_int_equal(hadb__wire_decode_request(hadb_buf_slice(&bytes), &back, &ops, &left, NULL),
+                     HADB_EPROTO);
+    hadb_buf_clear(&bytes);
+    req.request.type = HADB_REQUEST_DELETE;
+    req.request.value = hadb_slice(NULL, 0);
+    assert_int_equal(hadb__wire_encode_request(&req, 500, &bytes, NULL), 0);
+    bytes.data[op_flags_at] = 1; /* a delete of what is absent */
+    assert_int_equal(hadb__wire_decode_request(hadb_buf_slice(&bytes), &back, &ops, &left, NULL),
+                     HADB_EPROTO);
+    hadb_buf_deinit(&bytes);
+}
+
+/* It would be passed on to a client as the outcome of its write. */
+static void an_answer__with_a_code_that_no_write_has_is_refused(void **state)
+{
+    (void)state;
+    static const int bad[] = {HADB_ABSENT, HADB_END, HADB_DIVERGED, 7, 999, -99, INT32_MIN};
+    static const int good[] = {0, HADB_NOT_MET, HADB_EINVAL, HADB_ESTATE};
+    struct hadb_req req = {.kind = HADB_REQ_WRITE}, back = {.kind = HADB_REQ_WRITE};
+    struct hadb_buf bytes = {0};
+    assert_int_equal(hadb__wire_encode_answer(&req, &bytes, NULL), 0);
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        hadb_put_u32(bytes.data + 4, (uint32_t)bad[i]);
+        assert_int_equal(hadb__wire_decode_answer(hadb_buf_slice(&bytes), &back, NULL),
+                         HADB_EPROTO);
+    }
+    for (size_t i = 0; i < sizeof good / sizeof *good; i++) {
+        hadb_put_u32(bytes.data + 4, (uint32_t)good[i]);
+        assert_int_equal(hadb__wire_decode_answer(hadb_buf_slice(&bytes), &back, NULL), 0);
+        assert_int_equal(back.r, good[i]);
+    }
+    hadb_buf_deinit(&bytes);
+}
+
 static void an_answer__travels_with_its_error(void **state)
 {
     (void)state;
@@ -181,6 +234,43 @@ static void a_node_record__comes_back_and_every_damage_is_noticed(void **state)
         bytes.data[i] ^= 4;
         assert_true(hadb_node_record_decode(hadb_slice(bytes.data, i), &back, NULL) < 0);
     }
+    hadb_buf_deinit(&bytes);
+}
+
+static void put_crc(struct hadb_buf *bytes)
+{
+    hadb_put_u32(bytes->data + bytes->len - 4, hadb_crc32c(0, bytes->data, bytes->len - 4));
+}
+
+/* Whoever may write to the lease store may write anything: a name and an address end up in URLs and logs. */
+static void a_node_record__with_texts_that_no_node_has_is_refused(void **state)
+{
+    (void)state;
+    static const char *const bad[] = {"h\n:80", "h :80", "h\x7f:80", "h\xff:80"};
+    struct hadb_node_record record = {.state = HADB_HINT_LIVE, .name = "node-a"}, back;
+    struct hadb_buf bytes = {0};
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        snprintf(record.address, sizeof record.address, "%s", bad[i]);
+        assert_int_equal(hadb_node_record_encode(&record, &bytes, NULL), 0);
+        assert_int_equal(hadb_node_record_decode(hadb_buf_slice(&bytes), &back, NULL),
+                         HADB_ECORRUPT);
+        hadb_buf_clear(&bytes);
+    }
+    snprintf(record.address, sizeof record.address, "host:80");
+    assert_int_equal(hadb_node_record_encode(&record, &bytes, NULL), 0);
+    const size_t name_at = 60, address_at = name_at + strlen(record.name);
+    for (size_t i = 0; i < 2; i++) {
+        uint8_t *at = bytes.data + (i == 0 ? name_at : address_at) + 2;
+        uint8_t before = *at;
+        *at = 0;
+        put_crc(&bytes);
+        assert_int_equal(hadb_node_record_decode(hadb_buf_slice(&bytes), &back, NULL),
+                         HADB_ECORRUPT);
+        *at = before;
+    }
+    put_crc(&bytes);
+    assert_int_equal(hadb_node_record_decode(hadb_buf_slice(&bytes), &back, NULL), 0);
+    hadb_node_record_deinit(&back);
     hadb_buf_deinit(&bytes);
 }
 
@@ -242,8 +332,11 @@ int main(void)
         cmocka_unit_test(a_put__travels),
         cmocka_unit_test(a_batch__travels),
         cmocka_unit_test(damaged_requests__are_refused_or_stay_inside_their_bytes),
+        cmocka_unit_test(requests__that_contradict_themselves_are_refused),
         cmocka_unit_test(an_answer__travels_with_its_error),
+        cmocka_unit_test(an_answer__with_a_code_that_no_write_has_is_refused),
         cmocka_unit_test(a_node_record__comes_back_and_every_damage_is_noticed),
+        cmocka_unit_test(a_node_record__with_texts_that_no_node_has_is_refused),
         cmocka_unit_test(base64__has_the_vectors_of_its_standard),
         cmocka_unit_test(bytes_in_json__are_text_where_they_are_utf8),
     };

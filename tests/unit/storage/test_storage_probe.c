@@ -274,6 +274,8 @@ static void text__that_is_cut_or_changed_is_refused(void **state)
                      HADB_EVERSION);
     assert_int_equal(hadb_probe_decode(hadb_slice_str("hadb-probe x\n"), &out, NULL),
                      HADB_ECORRUPT);
+    assert_int_equal(hadb_probe_decode(hadb_slice_str("hadb-probe 02\n"), &out, NULL),
+                     HADB_ECORRUPT); /* one result has one text */
     static char large[HADB_PROBE_TEXT_BYTES_MAX + 1];
     assert_int_equal(hadb_probe_decode(hadb_slice(large, sizeof(large)), &out, NULL), HADB_ETOOBIG);
 }
