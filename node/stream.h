@@ -27,7 +27,8 @@
 #include "node/objs.h"
 
 #define HADB_STREAM_ENTRY_BYTES_MAX (256u << 10) /* larger entries are only marked */
-#define HADB_STREAM_FRAME_BYTES_MAX (HADB_STREAM_ENTRY_BYTES_MAX + 64u)
+#define HADB_STREAM_HEAD_BYTES 5u                /* of a frame: length and type */
+#define HADB_STREAM_FIXED_BYTES_MAX 37u          /* … and all of it but an entry's bytes */
 #define HADB_STREAM_BUFFER_BYTES_MAX (8u << 20)
 #define HADB_STREAMS_MAX 256u /* followers' streams on one node */
 
@@ -38,6 +39,15 @@ enum hadb_stream_frame {
     HADB_FRAME_BEAT = 4,
     HADB_FRAME_POKE = 5,
     HADB_FRAME_FREE = 6,
+};
+
+struct hadb_frame {
+    enum hadb_stream_frame type;
+    struct hadb_owner owner; /* HELLO */
+    struct hadb_id db;       /* ENTRY, MARK, POKE, FREE */
+    struct hadb_slice entry; /* ENTRY; borrowed */
+    uint64_t term, slot;     /* MARK */
+    bool given_up;           /* FREE */
 };
 
 struct hadb_node;
@@ -63,6 +73,12 @@ struct hadb_streams {
     bool stopped;
 };
 
+/* stream_frame.c: pure, any thread */
+/* Writes all but the bytes of an entry, which follow as they are; how many bytes that is. */
+size_t hadb__frame_put(const struct hadb_frame *frame, uint8_t out[HADB_STREAM_FIXED_BYTES_MAX]);
+/* Takes the first frame off *@rest. 0; HADB_ABSENT it is not there whole; HADB_EPROTO it never will be one. */
+int hadb__frame_next(struct hadb_slice *rest, struct hadb_frame *out);
+
 /* stream_out.c: the owner's side */
 int hadb__streams_start(struct hadb_node *node, struct hadb_error *err);
 void hadb__streams_stop(struct hadb_node *node);
@@ -80,6 +96,4 @@ void hadb__link_update(struct hadb_peer *peer); /* databases or address changed 
 void hadb__link_close(struct hadb_peer *peer);  /* peer->link is NULL afterwards */
 /* The database came to this owner: if its stream is up, the machine hears of it. */
 void hadb__link_tell(struct hadb_peer *peer, struct hadb_db *db);
-/* Of a frame: length and type. */
-#define HADB_STREAM_HEAD_BYTES 5u
 #endif

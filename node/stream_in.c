@@ -102,21 +102,16 @@ static void retry_later(struct hadb_link *link)
     hadb_timer_start(&link->timer, hadb__now(link->peer->node) + wait);
 }
 
-static bool on_hello(struct inflow *flow, struct hadb_slice body)
+static bool on_hello(struct inflow *flow, const struct hadb_owner *who)
 {
     struct hadb_link *link = flow->link;
     struct hadb_peer *peer = link->peer;
     uint64_t now = hadb__now(peer->node);
-    struct hadb_owner who;
-    if (body.len != sizeof who) {
-        return false;
-    }
-    memcpy(&who, body.data, sizeof who);
-    if (!hadb_id_eq(&who.incarnation, &peer->owner.incarnation)) {
+    if (!hadb_id_eq(&who->incarnation, &peer->owner.incarnation)) {
         /* The same node in a later life: the process that is watched is over. */
-        if (hadb_id_eq(&who.node, &peer->owner.node) && !peer->watch.busy) {
+        if (hadb_id_eq(&who->node, &peer->owner.node) && !peer->watch.busy) {
             peer->watch.busy = true;
-            hadb_watch_record(&peer->watch, HADB_R_OK, &who.incarnation, 0, HADB_HINT_LIVE, now);
+            hadb_watch_record(&peer->watch, HADB_R_OK, &who->incarnation, 0, HADB_HINT_LIVE, now);
         }
         return false;
     }
@@ -158,12 +153,12 @@ static void on_entry(struct hadb_peer *peer, struct hadb_db *db, struct hadb_sli
     }
 }
 
-static void on_mark(struct hadb_peer *peer, struct hadb_db *db, const uint8_t *body)
+static void on_mark(struct hadb_peer *peer, struct hadb_db *db, const struct hadb_frame *frame)
 {
     struct hadb_event ev = {.type = HADB_EV_STREAM_MARK,
                             .owner = peer->owner,
-                            .term = hadb_get_u64(body),
-                            .slot = hadb_get_u64(body + 8)};
+                            .term = frame->term,
+                            .slot = frame->slot};
     db->mark_owner = peer->owner;
     db->mark_term = ev.term;
     db->mark_slot = ev.slot;
@@ -171,36 +166,26 @@ static void on_mark(struct hadb_peer *peer, struct hadb_db *db, const uint8_t *b
 }
 
 /* False: not a stream of this protocol. */
-static bool on_frame(struct inflow *flow, unsigned type, struct hadb_slice body)
+static bool on_frame(struct inflow *flow, const struct hadb_frame *frame)
 {
-    if (!flow->up) {
-        return type == HADB_FRAME_HELLO && on_hello(flow, body);
-    }
-    if (type == HADB_FRAME_BEAT) {
-        return body.len == 0;
-    }
-    if (body.len < 16 || type == HADB_FRAME_HELLO) {
-        return false;
+    if (!flow->up || frame->type == HADB_FRAME_HELLO) {
+        return !flow->up && frame->type == HADB_FRAME_HELLO && on_hello(flow, &frame->owner);
     }
     struct hadb_peer *peer = flow->link->peer;
-    struct hadb_id uuid;
-    memcpy(uuid.b, body.data, 16);
-    struct hadb_slice rest = hadb_slice((const uint8_t *)body.data + 16, body.len - 16);
-    struct hadb_db *db = hadb__node_find_uuid(peer->node, &uuid);
+    struct hadb_db *db =
+        frame->type == HADB_FRAME_BEAT ? NULL : hadb__node_find_uuid(peer->node, &frame->db);
     if (!db || db->peer != peer) {
         return true;
     }
-    if (type == HADB_FRAME_ENTRY) {
-        on_entry(peer, db, rest);
-    } else if (type == HADB_FRAME_MARK && rest.len == 16) {
-        on_mark(peer, db, rest.data);
-    } else if (type == HADB_FRAME_POKE && rest.len == 0) {
+    if (frame->type == HADB_FRAME_ENTRY) {
+        on_entry(peer, db, frame->entry);
+    } else if (frame->type == HADB_FRAME_MARK) {
+        on_mark(peer, db, frame);
+    } else if (frame->type == HADB_FRAME_POKE) {
         hadb__db_event(db, &(struct hadb_event){.type = HADB_EV_POKE}, NULL);
-    } else if (type == HADB_FRAME_FREE && rest.len == 1) {
-        db->owner_gave_up = *(const uint8_t *)rest.data == 1;
-        hadb__peers_tell(db);
     } else {
-        return false;
+        db->owner_gave_up = frame->given_up;
+        hadb__peers_tell(db);
     }
     return true;
 }
@@ -215,25 +200,23 @@ static void on_data(void *arg, struct hadb_slice data)
         hadb_http_cancel(flow->call);
         return;
     }
-    size_t at = 0;
-    while (flow->link && flow->buf.len - at >= HADB_STREAM_HEAD_BYTES) {
-        const uint8_t *p = flow->buf.data + at;
-        size_t len = hadb_get_u32(p);
-        if (len < 1 || len > HADB_STREAM_FRAME_BYTES_MAX) {
-            hadb_http_cancel(flow->call);
-            return;
-        }
-        if (flow->buf.len - at < 4 + len) {
+    struct hadb_slice rest = hadb_buf_slice(&flow->buf);
+    struct hadb_frame frame;
+    int r = 0;
+    while (flow->link && (r = hadb__frame_next(&rest, &frame)) == 0) {
+        if (!on_frame(flow, &frame)) {
+            r = HADB_EPROTO;
             break;
         }
-        if (!on_frame(flow, p[4], hadb_slice(p + 5, len - 1))) {
-            hadb_http_cancel(flow->call);
-            return;
-        }
-        at += 4 + len;
     }
-    memmove(flow->buf.data, flow->buf.data + at, flow->buf.len - at);
-    flow->buf.len -= at;
+    if (r < 0) {
+        hadb_http_cancel(flow->call);
+        return;
+    }
+    if (rest.len > 0) {
+        memmove(flow->buf.data, rest.data, rest.len);
+    }
+    flow->buf.len = rest.len;
     struct hadb_link *link = flow->link;
     if (link && flow->up) {
         struct hadb_peer *peer = link->peer;

@@ -11,26 +11,14 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-static void head_put(uint8_t out[HADB_STREAM_HEAD_BYTES], enum hadb_stream_frame type, size_t body)
+static void send_frame(struct hadb_outflow *flow, const struct hadb_frame *frame)
 {
-    hadb_put_u32(out, (uint32_t)(body + 1));
-    out[4] = (uint8_t)type;
-}
-
-static void send_frame(struct hadb_outflow *flow, enum hadb_stream_frame type,
-                       struct hadb_slice first, struct hadb_slice second)
-{
-    uint8_t head[HADB_STREAM_HEAD_BYTES + 64];
-    HADB_ASSERT(first.len <= 64);
-    head_put(head, type, first.len + second.len);
-    if (first.len > 0) {
-        memcpy(head + HADB_STREAM_HEAD_BYTES, first.data, first.len);
-    }
+    uint8_t fixed[HADB_STREAM_FIXED_BYTES_MAX];
+    size_t len = hadb__frame_put(frame, fixed);
     /* A failed write closes the stream; closed() will tell. */
-    int r =
-        hadb_http_stream_write(flow->http, hadb_slice(head, HADB_STREAM_HEAD_BYTES + first.len));
-    if (r == 0 && second.len > 0) {
-        hadb_http_stream_write(flow->http, second);
+    int r = hadb_http_stream_write(flow->http, hadb_slice(fixed, len));
+    if (r == 0 && frame->entry.len > 0) {
+        hadb_http_stream_write(flow->http, frame->entry);
     }
 }
 
@@ -68,32 +56,25 @@ static void closed(void *arg, int code)
 
 static void send_hello(struct hadb_outflow *flow)
 {
-    struct hadb_node *node = flow->node;
-    send_frame(flow, HADB_FRAME_HELLO, hadb_slice(&node->self, sizeof node->self),
-               hadb_slice(NULL, 0));
+    send_frame(flow, &(struct hadb_frame){.type = HADB_FRAME_HELLO, .owner = flow->node->self});
 }
 
 static void send_mark(struct hadb_outflow *flow, const struct hadb_id *uuid, uint64_t term,
                       uint64_t slot)
 {
-    uint8_t body[32];
-    memcpy(body, uuid->b, 16);
-    hadb_put_u64(body + 16, term);
-    hadb_put_u64(body + 24, slot);
-    send_frame(flow, HADB_FRAME_MARK, hadb_slice(body, sizeof body), hadb_slice(NULL, 0));
+    send_frame(flow, &(struct hadb_frame){
+                         .type = HADB_FRAME_MARK, .db = *uuid, .term = term, .slot = slot});
 }
 
 static void send_poke(struct hadb_outflow *flow, const struct hadb_id *uuid)
 {
-    send_frame(flow, HADB_FRAME_POKE, hadb_slice(uuid->b, 16), hadb_slice(NULL, 0));
+    send_frame(flow, &(struct hadb_frame){.type = HADB_FRAME_POKE, .db = *uuid});
 }
 
 static void send_free(struct hadb_outflow *flow, const struct hadb_db *db)
 {
-    uint8_t body[17];
-    memcpy(body, db->uuid.b, 16);
-    body[16] = db->given_up ? 1 : 0;
-    send_frame(flow, HADB_FRAME_FREE, hadb_slice(body, sizeof body), hadb_slice(NULL, 0));
+    send_frame(flow, &(struct hadb_frame){
+                         .type = HADB_FRAME_FREE, .db = db->uuid, .given_up = db->given_up});
 }
 
 /* What became durable before this stream was there is told once; and that another node leads by now: heartbeats
@@ -189,8 +170,9 @@ void hadb__stream_send_entry(struct hadb_db *db, const struct hadb_obj *obj)
     for (struct hadb_outflow *flow = db->node->streams.out; flow; flow = flow->next) {
         if (carries(flow, &db->uuid)) {
             HADB_COUNT(&db->node->counters, stream_entries_sent);
-            send_frame(flow, HADB_FRAME_ENTRY, hadb_slice(db->uuid.b, 16),
-                       hadb_buf_slice(&framed->entry));
+            send_frame(flow, &(struct hadb_frame){.type = HADB_FRAME_ENTRY,
+                                                  .db = db->uuid,
+                                                  .entry = hadb_buf_slice(&framed->entry)});
         }
     }
 }
@@ -241,7 +223,7 @@ static void on_beat(void *arg)
     bool ok = hadb_hint_heartbeat_ok(&node->peers.hint, now);
     for (struct hadb_outflow *flow = streams->out; ok && flow; flow = flow->next) {
         HADB_COUNT(&node->counters, stream_beats_sent);
-        send_frame(flow, HADB_FRAME_BEAT, hadb_slice(NULL, 0), hadb_slice(NULL, 0));
+        send_frame(flow, &(struct hadb_frame){.type = HADB_FRAME_BEAT});
     }
     hadb_timer_start(&streams->beat, now + hadb_hint_renew_every_ms(&node->peers.hint.config));
 }
