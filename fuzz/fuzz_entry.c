@@ -4,20 +4,9 @@
  * tried again with the hashes, and then the stored length, put right. What opens is framed again and must
  * open to the same. Descriptions of it must not fail for another reason than its payload.
  */
-#include "base/hash.h"
-#include "changeset/changeset.h"
 #include "fuzz/input.h"
+#include "fuzz/object.h"
 #include "hadb/changeset.h"
-
-static void reseal(uint8_t *object, size_t len)
-{
-    struct hadb_hash hash;
-    memcpy(object, "HADBJ\x01", 6);
-    hadb_sha256(object + HADB_ENTRY_HEADER_BYTES, len - HADB_ENTRY_HEADER_BYTES, &hash);
-    memcpy(object + 256, hash.b, sizeof(hash.b));
-    hadb_sha256(object, 288, &hash);
-    memcpy(object + 288, hash.b, sizeof(hash.b));
-}
 
 static void frame_again(struct hadb_opened *opened)
 {
@@ -73,13 +62,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
     }
     struct hadb_buf copy = {0};
     HADB_ASSERT(hadb_buf_append(&copy, data, len) == 0);
-    reseal(copy.data, len);
+    fuzz_reseal(copy.data, len);
     try_object(hadb_buf_slice(&copy));
-    hadb_put_u64(copy.data + 216, len - HADB_ENTRY_HEADER_BYTES);
-    if (copy.data[7] == HADB_CODEC_NONE) {
-        hadb_put_u64(copy.data + 224, len - HADB_ENTRY_HEADER_BYTES);
-    }
-    reseal(copy.data, len);
+    fuzz_reseal_lengths(copy.data, len);
     try_object(hadb_buf_slice(&copy));
     hadb_buf_deinit(&copy);
     return 0;

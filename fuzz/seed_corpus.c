@@ -9,11 +9,12 @@
 
 #include "base/fs.h"
 #include "changeset/keys.h"
+#include "fuzz/seed.h"
 #include "tests/unit/changeset/sample.h"
 
 static const char *root;
 
-static void put(const char *target, const char *name, struct hadb_slice data)
+void seed_put(const char *target, const char *name, struct hadb_slice data)
 {
     char folder[HADB_PATH_BYTES_MAX];
     char path[HADB_PATH_BYTES_MAX];
@@ -24,9 +25,9 @@ static void put(const char *target, const char *name, struct hadb_slice data)
     HADB_ASSERT(hadb_fs_replace_file(&fs, path, data, NULL) == 0);
 }
 
-static void put_text(const char *target, const char *name, const char *text)
+void seed_put_text(const char *target, const char *name, const char *text)
 {
-    put(target, name, hadb_slice_str(text));
+    seed_put(target, name, hadb_slice_str(text));
 }
 
 static void seed_objects(void)
@@ -39,7 +40,8 @@ static void seed_objects(void)
             struct hadb_hash hash;
             snprintf(name, sizeof(name), "%s-%d", hadb_entry_kind_name(kind), level);
             sample_object(kind, level, &object, &hash);
-            put("entry", name, hadb_buf_slice(&object));
+            seed_put("entry", name, hadb_buf_slice(&object));
+            seed_put("inspect", name, hadb_buf_slice(&object));
             hadb_buf_deinit(&object);
         }
         struct hadb_buf payload = {0};
@@ -48,7 +50,7 @@ static void seed_objects(void)
                              : kind == HADB_ENTRY_SNAPSHOT ? "snapshot_items"
                              : kind == HADB_ENTRY_MANIFEST ? "manifest"
                                                            : "seal";
-        put(target, hadb_entry_kind_name(kind), hadb_buf_slice(&payload));
+        seed_put(target, hadb_entry_kind_name(kind), hadb_buf_slice(&payload));
         hadb_buf_deinit(&payload);
     }
 }
@@ -60,7 +62,7 @@ static void seed_blobs(void)
     struct hadb_framed framed;
     sample_noise(11, HADB_ENTRY_INLINE_BYTES_MAX + 1, &payload);
     HADB_ASSERT(hadb_entry_frame(&entry, hadb_buf_slice(&payload), 0, &framed, NULL) == 0);
-    put("entry", "data-blob", hadb_buf_slice(&framed.entry));
+    seed_put("entry", "data-blob", hadb_buf_slice(&framed.entry));
     hadb_framed_deinit(&framed);
     /* fuzz_blob: raw length 3 bytes, place of the cut 1 byte, frame. */
     payload.len = 3000;
@@ -71,9 +73,9 @@ static void seed_blobs(void)
     HADB_ASSERT(hadb_buf_append(&input, head, sizeof(head)) == 0);
     HADB_ASSERT(hadb_buf_append(&input, framed.entry.data + HADB_ENTRY_HEADER_BYTES,
                                 framed.entry.len - HADB_ENTRY_HEADER_BYTES) == 0);
-    put("blob", "frame", hadb_buf_slice(&input));
+    seed_put("blob", "frame", hadb_buf_slice(&input));
     input.data[2] = 1; /* another raw length than the frame's */
-    put("blob", "wrong-length", hadb_buf_slice(&input));
+    seed_put("blob", "wrong-length", hadb_buf_slice(&input));
     hadb_framed_deinit(&framed);
     hadb_buf_deinit(&input);
     hadb_buf_deinit(&payload);
@@ -84,10 +86,10 @@ static void seed_manifests(void)
     struct hadb_manifest empty = {.version = 1};
     struct hadb_buf bytes = {0};
     HADB_ASSERT(hadb_manifest_encode(&empty, &bytes, NULL) == 0);
-    put("manifest", "empty", hadb_buf_slice(&bytes));
+    seed_put("manifest", "empty", hadb_buf_slice(&bytes));
     const uint8_t critical[] = {1, 0, 0, 0x80, 1, 0, 0, 0, 'x'};
     HADB_ASSERT(hadb_buf_append(&bytes, critical, sizeof(critical)) == 0);
-    put("manifest", "critical", hadb_buf_slice(&bytes));
+    seed_put("manifest", "critical", hadb_buf_slice(&bytes));
     hadb_buf_deinit(&bytes);
 }
 
@@ -97,19 +99,19 @@ static void seed_keys(void)
     struct hadb_id db = sample_id(0x10);
     struct hadb_id nonce = sample_id(0x80);
     hadb_key_meta(&db, key);
-    put_text("key", "meta", key);
+    seed_put_text("key", "meta", key);
     hadb_key_manifest(&db, key);
-    put_text("key", "manifest", key);
+    seed_put_text("key", "manifest", key);
     hadb_key_log(&db, 3, 42, key);
-    put_text("key", "log", key);
+    seed_put_text("key", "log", key);
     hadb_key_snapshot_part(&db, 42, &nonce, 1, key);
-    put_text("key", "snapshot", key);
+    seed_put_text("key", "snapshot", key);
     hadb_key_blob(&db, &nonce, 7, key);
-    put_text("key", "blob", key);
+    seed_put_text("key", "blob", key);
     hadb_snapshot_name(42, &nonce, key);
-    put_text("key", "snapshot-name", key);
-    put_text("key", "name", "names/orders");
-    put_text("key", "probe", "probe/minio-1");
+    seed_put_text("key", "snapshot-name", key);
+    seed_put_text("key", "name", "names/orders");
+    seed_put_text("key", "probe", "probe/minio-1");
 }
 
 static void seed_urls(void)
@@ -126,7 +128,7 @@ static void seed_urls(void)
     for (size_t i = 0; i < HADB_LEN(urls); i++) {
         char name[16];
         snprintf(name, sizeof(name), "url-%zu", i);
-        put_text("url", name, urls[i]);
+        seed_put_text("url", name, urls[i]);
     }
 }
 
@@ -144,7 +146,7 @@ static void seed_round_trips(void)
                 input.data[i] %= 16; /* short lengths */
             }
             snprintf(name, sizeof(name), "choice-%u-%u", what, level);
-            put("round_trip", name, hadb_buf_slice(&input));
+            seed_put("round_trip", name, hadb_buf_slice(&input));
             hadb_buf_deinit(&input);
         }
     }
@@ -163,5 +165,7 @@ int main(int argc, char **argv)
     seed_keys();
     seed_urls();
     seed_round_trips();
+    seed_above();
+    seed_disk();
     return 0;
 }
