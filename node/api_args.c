@@ -16,6 +16,7 @@
 
 #define QUOTED_BYTES_MAX 40 /* of a client's text, in a message */
 #define LIST_BYTES_MAX 128
+#define BATCH_MEMBERS_MAX 7 /* that an operation may have */
 
 /* "a, b, c" of a NULL-terminated list. */
 static void join(const char *const *names, char out[LIST_BYTES_MAX])
@@ -65,6 +66,9 @@ static int check_param(struct hadb_slice query, struct hadb_slice param, const c
         return hadb_fail(err, HADB_EINVAL, "query parameter %s: give it once", quoted);
     }
     struct hadb_buf decoded HADB_CLEANUP(hadb_buf_deinit) = {0};
+    if (hadb_buf_reserve(&decoded, param.len) < 0) {
+        return hadb_fail_nomem(err);
+    }
     if (!hadb_percent_decode(value, param.len - (size_t)(value - text), &decoded)) {
         return hadb_fail(err, HADB_EINVAL, "query parameter %s is not percent-encoded properly",
                          quoted);
@@ -74,10 +78,13 @@ static int check_param(struct hadb_slice query, struct hadb_slice param, const c
 
 int hadb__api_check_query(struct hadb_slice query, const char *const *names, struct hadb_error *err)
 {
+    if (query.len == 0) {
+        return 0;
+    }
     const char *p = query.data;
     const char *end = p + query.len;
     int r = 0;
-    for (bool more = query.len > 0; more && r == 0;) {
+    for (bool more = true; more && r == 0;) {
         const char *amp = p < end ? memchr(p, '&', (size_t)(end - p)) : NULL;
         r = check_param(query, hadb_slice(p, (size_t)((amp ? amp : end) - p)), names, err);
         more = amp != NULL;
@@ -356,10 +363,38 @@ static int batch_op(struct hadb_api_op *op, size_t i, json_t *item, struct hadb_
     return r < 0 ? r : batch_conditions(item, where, out, err);
 }
 
+/* Does the text have more objects, lists and members than any batch within its limits? Asked before it is parsed: two
+ * bytes of it can be 250 of memory then. */
+static bool batch_too_big(struct hadb_slice body)
+{
+    const char *p = body.data;
+    size_t openings = 0, commas = 0;
+    bool quoted = false;
+    for (size_t i = 0; i < body.len; i++) {
+        if (quoted && p[i] == '\\') {
+            i++; /* what it escapes does not end the string */
+        } else if (quoted) {
+            quoted = p[i] != '"';
+        } else {
+            quoted = p[i] == '"';
+            openings += p[i] == '{' || p[i] == '[';
+            commas += p[i] == ',';
+        }
+    }
+    return openings > HADB_BATCH_OPS_MAX + 2 ||
+           commas > (size_t)HADB_BATCH_OPS_MAX * BATCH_MEMBERS_MAX;
+}
+
+static int fail_too_many(struct hadb_error *err)
+{
+    return hadb_fail(err, HADB_ETOOBIG, "a batch has at most %u operations", HADB_BATCH_OPS_MAX);
+}
+
 int hadb__api_batch_parse(struct hadb_api_op *op, struct hadb_slice body, struct hadb_error *err)
 {
     static const char *const names[] = {"ops", NULL};
-    int r = hadb__api_json_object(body, names, BATCH_FORM, &op->json, err);
+    int r = batch_too_big(body) ? fail_too_many(err)
+                                : hadb__api_json_object(body, names, BATCH_FORM, &op->json, err);
     if (r < 0) {
         return r;
     }
@@ -369,8 +404,7 @@ int hadb__api_batch_parse(struct hadb_api_op *op, struct hadb_slice body, struct
         return hadb_fail(err, HADB_EINVAL, "ops must be an array of operations: %s", BATCH_FORM);
     }
     if (len > HADB_BATCH_OPS_MAX) {
-        return hadb_fail(err, HADB_ETOOBIG, "a batch has at most %u operations",
-                         HADB_BATCH_OPS_MAX);
+        return fail_too_many(err);
     }
     op->ops = hadb_calloc(len, sizeof *op->ops);
     op->op_bytes = hadb_calloc(2 * len, sizeof *op->op_bytes);

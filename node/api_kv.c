@@ -173,6 +173,9 @@ void hadb__api_kv(struct hadb_node *node, struct hadb_db *db, struct hadb_http_e
     if (r == 0) {
         r = hadb__api_conditions(request->query, &options, &err);
     }
+    if (r == 0 && hadb_buf_reserve(&op->key, key_text.len) < 0) {
+        r = hadb_fail_nomem(&err);
+    }
     if (r == 0 && !hadb_percent_decode(key_text.data, key_text.len, &op->key)) {
         r = hadb_fail(&err, HADB_EINVAL, "the key is not percent-encoded properly");
     }
