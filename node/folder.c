@@ -21,6 +21,12 @@
 #define NODE_ID_BYTES_MAX 64u
 #define LABEL_BYTES_MAX (2 * HADB_NAME_BYTES_MAX + 3) /* NAME=ENGINE, line feed, NUL */
 
+static int fail_damaged(const char *path, struct hadb_error *err)
+{
+    return hadb_fail(err, HADB_ECORRUPT,
+                     "%s is damaged: put the node's id back, or move the folder away", path);
+}
+
 static int read_or_make_id(struct hadb_folder *folder, struct hadb_error *err)
 {
     char path[HADB_PATH_BYTES_MAX];
@@ -32,7 +38,7 @@ static int read_or_make_id(struct hadb_folder *folder, struct hadb_error *err)
     struct hadb_buf text HADB_CLEANUP(hadb_buf_deinit) = {0};
     r = hadb_fs_read_file(fs, path, NODE_ID_BYTES_MAX, &text, err);
     if (r < 0) {
-        return r;
+        return r == HADB_ETOOBIG ? fail_damaged(path, err) : r;
     }
     if (r == 0) {
         while (text.len > 0 && text.data[text.len - 1] == '\n') {
@@ -42,10 +48,9 @@ static int read_or_make_id(struct hadb_folder *folder, struct hadb_error *err)
         if (!id) {
             return hadb_fail_nomem(err);
         }
-        if (!hadb_id_parse(id, &folder->id) || hadb_id_is_zero(&folder->id)) {
-            return hadb_fail(err, HADB_ECORRUPT,
-                             "%s is damaged: put the node's id back, or move the folder away",
-                             path);
+        if (strlen(id) != text.len || !hadb_id_parse(id, &folder->id) ||
+            hadb_id_is_zero(&folder->id)) {
+            return fail_damaged(path, err);
         }
         return 0;
     }

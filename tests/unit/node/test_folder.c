@@ -109,10 +109,17 @@ static void a_damaged_id__is_named(void **state)
     struct hadb_error err;
     struct hadb_fs fs = hadb_fs_host();
     char path[HADB_PATH_BYTES_MAX];
+    static const char zero[] = "01890a5d-ac96-774b-bcce-b302099a8057\0more";
+    static const char far_too_long[200] = "01890a5d-ac96-774b-bcce-b302099a8057";
+    const struct hadb_slice bad[] = {hadb_slice_str("not an id\n"), hadb_slice(NULL, 0),
+                                     hadb_slice(zero, sizeof zero),
+                                     hadb_slice(far_too_long, sizeof far_too_long)};
     assert_int_equal(hadb_path_join(path, dir, "node.id", NULL), 0);
-    assert_int_equal(hadb_fs_replace_file(&fs, path, hadb_slice_str("not an id\n"), NULL), 0);
-    assert_int_equal(hadb_folder_open(hadb_env_host(), dir, &folder, &err), HADB_ECORRUPT);
-    assert_non_null(strstr(err.message, "node.id"));
+    for (size_t i = 0; i < HADB_LEN(bad); i++) {
+        assert_int_equal(hadb_fs_replace_file(&fs, path, bad[i], NULL), 0);
+        assert_int_equal(hadb_folder_open(hadb_env_host(), dir, &folder, &err), HADB_ECORRUPT);
+        assert_non_null(strstr(err.message, "node.id is damaged: put the node's id back"));
+    }
 }
 
 static void an_address__is_written_as_one_line(void **state)
