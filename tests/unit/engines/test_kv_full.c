@@ -245,7 +245,7 @@ static void a_full_disk__lets_a_database_be_closed_and_opened(void **state)
 static void a_process_that_is_killed_on_a_full_disk__loses_nothing(void **state)
 {
     (void)state;
-    struct model m, *told;
+    struct model m;
     int pipe_fd[2];
     if (!have_disk) {
         skip();
@@ -273,11 +273,9 @@ static void a_process_that_is_killed_on_a_full_disk__loses_nothing(void **state)
     close(pipe_fd[1]);
     FILE *in = fdopen(pipe_fd[0], "rb");
     assert_non_null(in);
-    told = &m;
     unsigned refused = 0;
     bool killed = false;
-    while (fread(&told->keys, sizeof told->keys, 1, in) == 1 &&
-           fread(&told->txid, sizeof told->txid, 1, in) == 1 &&
+    while (fread(&m.keys, sizeof m.keys, 1, in) == 1 && fread(&m.txid, sizeof m.txid, 1, in) == 1 &&
            fread(&refused, sizeof refused, 1, in) == 1) {
         if (refused >= 60 && !killed) {
             assert_int_equal(kill(child, SIGKILL), 0);
