@@ -228,7 +228,7 @@ class Database:
     """One database of a storage folder, all of its objects read and its history replayed."""
 
     def __init__(self, folder, name):
-        self.folder, self.name = folder, name
+        self.folder, self.name, self.blobs = folder, name, set()  # blobs: those that are referred to
         found = Entry(self.read(f"names/{name}"), None, f"names/{name}")
         need(found.kind == NAME and found.prev == ZERO32, "NAME: header")
         c = Cursor(found.payload, "NAME")
@@ -269,7 +269,9 @@ class Database:
         return entry
 
     def blob(self, put_id, number):
-        return self.read(f"{self.base}/blob/{put_id.hex()}-{number}")
+        key = f"blob/{put_id.hex()}-{number}"
+        self.blobs.add(key)
+        return self.read(f"{self.base}/{key}")
 
     def read_meta(self):
         entry = self.entry("meta")
