@@ -351,13 +351,16 @@ static void on_handle_closed(uv_handle_t *handle)
     hadb__http_handle_closed(handle->data);
 }
 
+static void close_polls(struct hadb_http_server *server)
+{
+    uv_close((uv_handle_t *)&server->mhd_poll, on_handle_closed);
+    uv_close((uv_handle_t *)&server->watch_poll, on_handle_closed);
+}
+
 static void close_handles(struct hadb_http_server *server)
 {
-    uv_handle_t *handles[] = {(uv_handle_t *)&server->mhd_poll, (uv_handle_t *)&server->watch_poll,
-                              (uv_handle_t *)&server->prepare, (uv_handle_t *)&server->timer};
-    for (size_t i = 0; i < HADB_LEN(handles); i++) {
-        uv_close(handles[i], on_handle_closed);
-    }
+    uv_close((uv_handle_t *)&server->prepare, on_handle_closed);
+    uv_close((uv_handle_t *)&server->timer, on_handle_closed);
 }
 
 /* On failure nothing of the server is on the loop. */
@@ -483,6 +486,7 @@ static int start_on_loop(struct start_args *args)
     }
     r = open_handles(server, args->err);
     if (r != 0) {
+        close_polls(server);
         MHD_stop_daemon(server->mhd);
         close_handles(server); /* frees the server */
         return r;
@@ -557,8 +561,8 @@ static void stop_task(void *arg)
         MHD_run(server->mhd);
     }
     hadb__http_deliver_late(server);
-    uv_poll_stop(&server->mhd_poll); /* before its descriptor is closed */
-    uv_poll_stop(&server->watch_poll);
+    close_polls(
+        server); /* before their descriptors are closed, and mean something else in another thread */
     MHD_stop_daemon(server->mhd);
     HADB_ASSERT(!server->conns && !server->late_head);
     hadb__http_linger_sweep(server, UINT64_MAX);
