@@ -21,6 +21,7 @@ static const struct {
 } backends[] = {
     {"mem", hadb__storage_mem_open},
     {"file", hadb__storage_local_open},
+    {"s3", hadb__storage_s3_open},
 };
 
 int hadb_storage_open(const char *url, const struct hadb_env *env, struct hadb_storage *out,
@@ -52,6 +53,7 @@ int hadb_storage_open(const char *url, const struct hadb_env *env, struct hadb_s
         *out = storage;
         return 0;
     }
-    return hadb_fail(err, HADB_ENOTSUP, "storage %s: scheme %s is not supported, use mem or file",
-                     shown, parsed.scheme);
+    return hadb_fail(err, HADB_ENOTSUP,
+                     "storage %s: scheme %s is not supported, use mem, file or s3", shown,
+                     parsed.scheme);
 }

@@ -83,7 +83,8 @@ struct hadb_storage {
 
 /**
  * Open a backend by URL: "mem:" (this process; "mem:NAME" shares one store among the opens of a name,
- * "?latency_ms=N" delays every request), "file:///dir" (created by the first write).
+ * "?latency_ms=N" delays every request), "file:///dir" (created by the first write), "s3://bucket/prefix"
+ * (docs/storage-s3.md; sends nothing yet, so a wrong bucket shows with the first request).
  *
  * @env       kept until close; NULL = hadb_env_host()
  * Returns    0

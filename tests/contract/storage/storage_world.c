@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/env.h"
 #include "base/util.h"
@@ -33,6 +34,16 @@ static void must(int r, const struct hadb_error *err, const char *what)
     }
 }
 
+/* The address that with_s3.py gave, with an empty prefix of this world's own. */
+static void s3_url(struct storage_world *w, unsigned serial)
+{
+    const char *given = getenv("HADB_TEST_S3_URL");
+    HADB_ASSERT(given && strchr(given, '?')); /* run it through tests/support/with_s3.py */
+    int len = (int)(strchr(given, '?') - given);
+    snprintf(w->url, sizeof(w->url), "%.*s/%x-%u%s", len, given, (unsigned)getpid(), serial,
+             given + len);
+}
+
 struct storage_world *storage_world_new(const char *spec)
 {
     static unsigned serial;
@@ -49,6 +60,8 @@ struct storage_world *storage_world_new(const char *spec)
         snprintf(w->url, sizeof(w->url), "mem:contract-%u", serial);
     } else if (strcmp(w->base, "slowmem") == 0) {
         snprintf(w->url, sizeof(w->url), "mem:contract-%u?latency_ms=1", serial);
+    } else if (strcmp(w->base, "s3") == 0) {
+        s3_url(w, serial);
     } else if (strcmp(w->base, "memfs") == 0) {
         w->memfs = test_memfs_new(serial);
         w->env.fs = test_memfs_fs(w->memfs);

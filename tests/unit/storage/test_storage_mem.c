@@ -181,7 +181,7 @@ static void url__that_is_wrong_is_refused_with_a_reason(void **state)
         {"mem:?latency_ms=60001", HADB_EINVAL},
         {"mem:?latency=1", HADB_EINVAL},
         {"ftp://host/dir", HADB_ENOTSUP},
-        {"s3://bucket", HADB_ENOTSUP},
+        {"s4://bucket", HADB_ENOTSUP},
     };
     for (size_t i = 0; i < HADB_LEN(cases); i++) {
         struct hadb_storage s = {0};

@@ -1,0 +1,64 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Performs one HTTP request at a time per caller on a pool of kept connections (libcurl). Any thread. */
+#ifndef HADB_STORAGE_S3_HTTP_H
+#define HADB_STORAGE_S3_HTTP_H
+#include "storage/s3_sign.h"
+
+struct hadb_call;
+struct hadb_env;
+
+#define HADB_HTTP_ERROR_BYTES_MAX 8192u /* of the body of a refusal; the rest is dropped */
+#define HADB_HTTP_HEADERS_BYTES_MAX 65536u
+#define HADB_HTTP_KEPT_MAX 64u   /* idle connections kept */
+#define HADB_HTTP_KEPT_S_MAX 15u /* and for how long: shorter than servers keep theirs */
+
+struct hadb__http_request {
+    const char *method, *url;
+    const struct hadb__s3_header *headers;
+    size_t headers_len;
+    struct hadb_slice body;
+    bool writes; /* must not be sent twice: whether the first one was applied would be unknown */
+    size_t reply_bytes_max;
+    uint32_t connect_ms_max, idle_ms_max;
+    const char *ca; /* NULL = the system's certificates */
+    bool direct;    /* never through a proxy */
+};
+
+enum hadb__http_failure {
+    HADB__HTTP_FINE,        /* a whole reply: status, headers, body */
+    HADB__HTTP_UNREACHABLE, /* no connection */
+    HADB__HTTP_UNTRUSTED,   /* TLS: the certificate or the handshake */
+    HADB__HTTP_CANCELED,
+    HADB__HTTP_LATE,    /* the deadline of the call has passed */
+    HADB__HTTP_IDLE,    /* nothing moved for idle_ms_max */
+    HADB__HTTP_BROKEN,  /* the connection ended, or what came is not HTTP */
+    HADB__HTTP_TOO_BIG, /* the body is over reply_bytes_max */
+    HADB__HTTP_NO_MEMORY,
+};
+
+struct hadb__http_reply {
+    enum hadb__http_failure failure;
+    bool sent; /* the server may have seen the request */
+    int status;
+    char text[200]; /* of a failure */
+    int64_t length; /* Content-Length; -1 = none */
+    bool chunked;
+    int64_t date_unix_s;         /* Date; -1 = none */
+    char etag[HADB_TAG_MAX + 1]; /* "" when absent, repeated, too long or not printable */
+    char content_range[80];
+    char region[40];                            /* x-amz-bucket-region */
+    struct hadb_buf body;                       /* of a status 2xx */
+    char error_body[HADB_HTTP_ERROR_BYTES_MAX]; /* of any other */
+    size_t error_len;
+};
+
+struct hadb__http; /* the pool */
+
+/* 0, HADB_ENOMEM, HADB_EIO (libcurl does not start). @env outlives it. */
+int hadb__http_open(const struct hadb_env *env, struct hadb__http **out, struct hadb_error *err);
+void hadb__http_close(struct hadb__http *http); /* no request is running; NULL is fine */
+/* Performs it until the deadline of @call (NULL: none). @reply is replaced; its body's memory is used again. */
+void hadb__http_perform(struct hadb__http *http, const struct hadb__http_request *request,
+                        const struct hadb_call *call, struct hadb__http_reply *reply);
+void hadb__http_reply_deinit(struct hadb__http_reply *reply);
+#endif

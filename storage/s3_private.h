@@ -1,0 +1,108 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What the files of the S3 backend share. A request is built (s3_request.c), signed, performed (s3_http.c)
+ * and judged (s3_outcome.c): all but the performing are functions of their arguments, so another driver,
+ * such as an event loop, can stand in for s3_http.c.
+ */
+#ifndef HADB_STORAGE_S3_PRIVATE_H
+#define HADB_STORAGE_S3_PRIVATE_H
+#include "base/url.h"
+#include "storage/counters.h"
+#include "storage/s3_creds.h"
+#include "storage/s3_http.h"
+#include "storage/s3_sign.h"
+#include "storage/s3_xml.h"
+
+#define HADB_S3_KEY_BYTES_MAX 1024u /* with the prefix; what S3 allows */
+#define HADB_S3_PREFIX_BYTES_MAX 512u
+#define HADB_S3_DELETE_LEN_MAX 1000u /* keys of one batch; what S3 allows */
+#define HADB_S3_SMALL_REPLY_BYTES_MAX (16u << 10)
+#define HADB_S3_LISTING_BYTES_MAX (8u << 20)
+#define HADB_S3_SIGNED_BODY_BYTES_MAX \
+    (1u << 20) /* over TLS, larger ones go with a checksum instead */
+
+/* Where and how; const after it was opened. All text is owned. */
+struct hadb__s3_config {
+    char *bucket;
+    char *prefix; /* "" or a key without slash at the end */
+    char *region;
+    char *endpoint; /* for messages: scheme://host[:port] without the bucket */
+    char
+        *origin; /* scheme://host[:port] of requests; the bucket is in the host unless path_style */
+    char *host;  /* Host header of requests */
+    char *base_path; /* encoded, in front of "/key": "" or "/bucket" */
+    char *ca;        /* file with certificates to trust; NULL = the system's */
+    char *profile;   /* section of the shared profile file; NULL = as the environment says */
+    bool tls;
+    bool loopback;
+    uint32_t connect_ms_max;
+    uint32_t idle_ms_max;
+};
+
+/* From "s3://bucket/prefix?…" and the environment. 0, HADB_EINVAL, HADB_ENOMEM. */
+int hadb__s3_config_open(const struct hadb_url *url, hadb__s3_getvar_fn getvar,
+                         struct hadb__s3_config *out, struct hadb_error *err);
+void hadb__s3_config_deinit(struct hadb__s3_config *config);
+
+/* One request; zero = empty. May be signed again, later or with other credentials. */
+struct hadb__s3_request {
+    enum hadb_storage_op op;
+    bool creates; /* the PUT has If-None-Match: *, else If-Match */
+    const char *method;
+    struct hadb_buf path, query; /* encoded, NUL-terminated */
+    struct hadb_slice body;
+    struct hadb_buf own_body; /* behind body, when it was made here */
+    uint64_t offset, len;     /* get_range: what was asked for */
+    size_t reply_bytes_max;
+    struct hadb_buf url, authorization; /* NUL-terminated; by sign */
+    char condition[HADB_TAG_MAX + 1];
+    char range[64], content_md5[32], crc32c[16], payload_hash[72], date[HADB_S3_DATE_BYTES];
+    struct hadb__s3_header headers[HADB_S3_SIGNED_HEADERS_MAX]; /* point into this struct */
+    size_t headers_len;                                         /* all to be sent */
+    size_t fixed_len; /* the first of them, which are there before it is signed */
+};
+
+/* Builders, one per operation: 0, HADB_EINVAL (key too long with the prefix), HADB_ENOMEM. */
+int hadb__s3_build_get(const struct hadb__s3_config *config, const char *key,
+                       struct hadb__s3_request *out, struct hadb_error *err);
+int hadb__s3_build_range(const struct hadb__s3_config *config, const char *key, uint64_t offset,
+                         size_t len, struct hadb__s3_request *out, struct hadb_error *err);
+int hadb__s3_build_head(const struct hadb__s3_config *config, const char *key,
+                        struct hadb__s3_request *out, struct hadb_error *err);
+/* The only PUT there is: it always has a condition. @expected NULL: the key must be absent. */
+int hadb__s3_build_put(const struct hadb__s3_config *config, const char *key,
+                       struct hadb_slice body, const struct hadb_tag *expected,
+                       struct hadb__s3_request *out, struct hadb_error *err);
+/* @prefix and @after are whole object names (with the prefix of the store), not keys. */
+int hadb__s3_build_list(const struct hadb__s3_config *config, const char *prefix, const char *after,
+                        size_t max, struct hadb__s3_request *out, struct hadb_error *err);
+int hadb__s3_build_delete(const struct hadb__s3_config *config, const char *const *keys, size_t len,
+                          struct hadb__s3_request *out, struct hadb_error *err);
+/* Adds date, payload hash, token and signature. 0 or HADB_ENOMEM. */
+int hadb__s3_sign_request(const struct hadb__s3_config *config, const struct hadb__s3_creds *creds,
+                          int64_t unix_s, struct hadb__s3_request *request, struct hadb_error *err);
+void hadb__s3_request_deinit(struct hadb__s3_request *request);
+
+/* What is worth doing before the same request is signed and sent once more. Only after a refusal. */
+enum hadb__s3_advice {
+    HADB__S3_SETTLED,
+    HADB__S3_LEARN_CLOCK,       /* the server's clock differs: reply->date_unix_s tells */
+    HADB__S3_RENEW_CREDENTIALS, /* they have expired or were replaced */
+};
+/* @now_unix_s: the time that the request was signed with. */
+enum hadb__s3_advice hadb__s3_advise(const struct hadb__s3_request *request,
+                                     const struct hadb__http_reply *reply, int64_t now_unix_s);
+
+/*
+ * The outcome of a finished request, by the rule of include/hadb/storage.h: 0, HADB_ABSENT, HADB_EXISTS,
+ * HADB_CAS_LOST, or a failure. For a create or replace 0 means that there is a good tag.
+ */
+int hadb__s3_outcome(const struct hadb__s3_config *config, const struct hadb__s3_request *request,
+                     const struct hadb__http_reply *reply, struct hadb_error *err);
+/* get_range after 0: which part of the body is the answer. 0, HADB_EIO (the reply is another range). */
+int hadb__s3_range_of(const struct hadb__s3_request *request, const struct hadb__http_reply *reply,
+                      struct hadb_slice *out, struct hadb_error *err);
+/* delete_many after 0: did the reply report keys that are still there? 0 or a failure. */
+int hadb__s3_delete_result(const struct hadb__s3_config *config,
+                           const struct hadb__http_reply *reply, struct hadb_error *err);
+#endif
