@@ -7,7 +7,8 @@
  * Invariants: credentials are constant once made and wiped with their last reference; no text of a secret
  * reaches a log or an error.
  * Failure modes: as hadb__s3_provider_get; a source that fails is not asked again for HOLD_MS while the old
- * credentials are good, nor when it gives the same again that were refused.
+ * credentials are good, nor when it gives the same again that were refused, nor when what it gives has expired
+ * by our clock, which may be wrong: the server decides.
  *
  * Atomics: the reference count of credentials (release on unref, acquire before they are wiped).
  */
@@ -33,6 +34,7 @@ struct hadb__s3_provider {
     struct hadb__s3_creds *current; /* mu */
     bool asking;                    /* mu: somebody asks the source */
     bool rejected;                  /* mu: the server refused the current ones */
+    bool latest;                    /* mu: the source, when asked last, gave the current ones */
     uint64_t hold_until_ms;         /* mu */
 };
 
@@ -147,13 +149,25 @@ static bool usable(const struct hadb__s3_provider *p)
            (c->expires_unix_ms == 0 || hadb_now_unix_ms(p->sources.env) < c->expires_unix_ms);
 }
 
+/* Do they expire soon, or have they, by our clock? */
+static bool is_late(const struct hadb__s3_provider *p, const struct hadb__s3_creds *c)
+{
+    return c->expires_unix_ms != 0 &&
+           hadb_now_unix_ms(p->sources.env) >= c->expires_unix_ms - EARLY_MS;
+}
+
 /* mu: is it time for others? */
 static bool due(const struct hadb__s3_provider *p)
 {
     const struct hadb__s3_creds *c = p->current;
-    return !usable(p) || (c->expires_unix_ms != 0 &&
-                          hadb_now_unix_ms(p->sources.env) >= c->expires_unix_ms - EARLY_MS &&
-                          hadb_now_ms(p->sources.env) >= p->hold_until_ms);
+    bool held = hadb_now_ms(p->sources.env) < p->hold_until_ms;
+    if (!c || p->rejected) {
+        return true;
+    }
+    if (held && p->latest) {
+        return false; /* whatever our clock says of them: the source has no others */
+    }
+    return !usable(p) || (is_late(p, c) && !held);
 }
 
 /* mu: takes over what the source gave, or goes on with the old ones. */
@@ -163,12 +177,14 @@ static int settle(struct hadb__s3_provider *p, int r, struct hadb__s3_creds *fre
     uint64_t hold = hadb_now_ms(p->sources.env) + HOLD_MS;
     if (r == 0) {
         bool same = p->current && hadb__s3_creds_eq(p->current, fresh);
-        p->hold_until_ms = same ? hold : 0;
+        p->hold_until_ms = same || is_late(p, fresh) ? hold : 0;
         p->rejected = false;
+        p->latest = true;
         hadb__s3_creds_unref(p->current);
         p->current = fresh;
         return 0;
     }
+    p->latest = false;
     if (!usable(p)) {
         return r;
     }

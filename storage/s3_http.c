@@ -42,7 +42,9 @@ struct handle {
     bool etag_seen;
     bool headers_done;
     bool repeat_refused;
-    uint64_t moved_ms; /* when the last byte moved */
+    size_t dropped_bytes; /* of the body of a refusal */
+    bool enough;          /* it goes on and on: what was read of it will do */
+    uint64_t moved_ms;    /* when the last byte moved */
     int64_t moved_bytes;
     char text[CURL_ERROR_SIZE];
 };
@@ -289,7 +291,9 @@ static size_t on_body(char *data, size_t size, size_t count, void *arg)
         size_t room = HADB_MIN(len, sizeof(reply->error_body) - reply->error_len);
         memcpy(reply->error_body + reply->error_len, data, room);
         reply->error_len += room;
-        return len;
+        h->dropped_bytes += len - room;
+        h->enough = h->dropped_bytes > HADB_HTTP_DROPPED_BYTES_MAX;
+        return h->enough ? 0 : len;
     }
     size_t max = h->request->reply_bytes_max;
     if (len > max - reply->body.len || (reply->length > 0 && (uint64_t)reply->length > max)) {
@@ -457,6 +461,9 @@ static CURLcode run(struct handle *h, const struct hadb_env *env, const struct h
 
 static enum hadb__http_failure failure_of(const struct handle *h, CURLcode code)
 {
+    if (code == CURLE_WRITE_ERROR && h->enough) {
+        return HADB__HTTP_FINE;
+    }
     switch (code) {
     case CURLE_OK:
         /* curl takes a connection that ends inside the headers for the end of an empty answer. */

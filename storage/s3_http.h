@@ -7,7 +7,8 @@
 struct hadb_call;
 struct hadb_env;
 
-#define HADB_HTTP_ERROR_BYTES_MAX 8192u /* of the body of a refusal; the rest is dropped */
+#define HADB_HTTP_ERROR_BYTES_MAX 8192u    /* of the body of a refusal; the rest is dropped */
+#define HADB_HTTP_DROPPED_BYTES_MAX 65536u /* then the connection is given up, the status counts */
 #define HADB_HTTP_HEADERS_BYTES_MAX 65536u
 #define HADB_HTTP_KEPT_MAX 64u   /* idle connections kept */
 #define HADB_HTTP_KEPT_S_MAX 15u /* and for how long: shorter than servers keep theirs */

@@ -128,6 +128,16 @@ static int fail_no_bucket(const struct hadb__s3_config *config,
     return HADB_EINVAL;
 }
 
+/* A gateway that does not find the store: nothing is known of the object, and nothing was written. */
+static int fail_foreign(const struct hadb__http_reply *reply, struct hadb_error *err)
+{
+    hadb_fail(err, HADB_EIO, "status %d is not an answer of S3: check endpoint=", reply->status);
+    if (err) {
+        err->http_status = reply->status;
+    }
+    return HADB_EIO;
+}
+
 /* Replies that say nothing about a write: it may have been applied, or may yet be. */
 static bool says_nothing(int status, const struct hadb__s3_error *said)
 {
@@ -173,12 +183,17 @@ static int outcome_of_refusal(const struct hadb__s3_config *config,
 {
     struct hadb__s3_error said = {0};
     int status = reply->status;
-    int r = read_error(reply, &said);
-    if (r == HADB_ENOMEM && !(hadb_storage_op_writes(q->op) && says_nothing(status, &said))) {
-        return hadb_fail_nomem(err);
-    }
-    if (status == 412 && is_put(q)) {
+    if (status == 412 && is_put(q)) { /* nothing in its body can change that */
         return q->creates ? HADB_EXISTS : HADB_CAS_LOST;
+    }
+    int r = read_error(reply, &said);
+    if (r == HADB_ENOMEM) { /* what it said of a write may have been that nothing is known */
+        return hadb_storage_op_writes(q->op)
+                   ? hadb_fail(err, HADB_ETIMEDOUT, "status %d, out of memory", status)
+                   : hadb_fail_nomem(err);
+    }
+    if (status == 404 && reply->error_len > 0 && r != 0) {
+        return fail_foreign(reply, err);
     }
     if (status == 404 && code_is(&said, "NoSuchBucket")) {
         return fail_no_bucket(config, reply, err);

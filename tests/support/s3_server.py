@@ -48,7 +48,7 @@ SETTINGS = {
 
 # A fault: {"method": "PUT", "path": REGEX, "times": 1, "do": ...}. What "do" may be:
 FAULTS = {
-    "status": "answer status/code/body/headers; nothing is applied",
+    "status": "answer status/code/body/headers, `endless`: with a body that never ends; nothing is applied",
     "apply_status": "apply it, then answer so",
     "drop": "close the connection; nothing is applied",
     "apply_drop": "apply it, then close the connection",
@@ -472,7 +472,7 @@ class Handler(socketserver.StreamRequestHandler):
         lines += [f"{n}: {v}" for n, v in headers if not (n == "ETag" and do == "no_etag")]
         bodiless = status in (204, 304) or 100 <= status < 200
         if not bodiless and do != "no_length":
-            lines.append(f"Content-Length: {len(body)}")
+            lines.append(f"Content-Length: {1 << 40 if fault.get('endless') else len(body)}")
         if do == "no_length":
             lines.append("Connection: close")
         head = "\r\n".join(lines).encode("latin-1")
@@ -489,6 +489,8 @@ class Handler(socketserver.StreamRequestHandler):
                 self.wfile.write(rest[i:i + 1])
             return
         self.wfile.write(head + b"\r\n\r\n" + rest)
+        while fault.get("endless"):  # until the client has had enough
+            self.wfile.write(b" " * 65536)
 
 
 def start(port=0):

@@ -362,6 +362,24 @@ static void credentials__are_renewed_before_they_expire(void **state)
     assert_int_equal(s3_requests("GET"), 2);
 }
 
+/* Our clock is ahead, or the source is late: it has no others, so asking for each request helps nobody. */
+static void
+credentials__that_seem_expired_when_they_come_are_used_and_the_source_is_spared(void **state)
+{
+    struct fixture *f = *state;
+    use_container(f, "ONE", 20);
+    pass(40);
+    for (int i = 0; i < 5; i++) {
+        assert_int_equal(get(f), 0);
+        assert_string_equal(f->creds->key_id, "ONE");
+    }
+    assert_int_equal(s3_requests("GET"), 1);
+    use_container(f, "TWO", 59);
+    pass(1);
+    assert_int_equal(get(f), 0);
+    assert_string_equal(f->creds->key_id, "TWO");
+}
+
 static void source__that_fails_leaves_the_old_ones_until_they_expire(void **state)
 {
     struct fixture *f = *state;
@@ -622,6 +640,8 @@ int main(void)
         with_fixture(container__token_leaves_only_to_this_host_or_over_tls),
         with_fixture(instance__metadata_is_asked_with_a_session),
         with_fixture(credentials__are_renewed_before_they_expire),
+        with_fixture(
+            credentials__that_seem_expired_when_they_come_are_used_and_the_source_is_spared),
         with_fixture(source__that_fails_leaves_the_old_ones_until_they_expire),
         with_fixture(refused__credentials_are_asked_for_again),
         with_fixture(callers__at_once_ask_the_source_once),

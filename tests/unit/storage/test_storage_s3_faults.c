@@ -189,6 +189,22 @@ static void answer__to_a_put_that_never_ends_is_unknown(void **state)
     assert_int_equal(create(f, "k", "x"), HADB_EXISTS);
 }
 
+/* The verdict is in the status and the first bytes; what follows without end is not waited for. */
+static void refusal__that_never_ends_is_judged_by_how_it_begins(void **state)
+{
+    struct fixture *f = *state;
+    assert_int_equal(create(f, "k", "x"), 0);
+    long long before = connections();
+    fault("PUT", "\"do\": \"status\", \"status\": 412, \"code\": \"PreconditionFailed\", "
+                 "\"endless\": true");
+    assert_int_equal(create(f, "k", "y"), HADB_EXISTS);
+    assert_holds(f, "k", "x");
+    assert_int_equal(connections(), before + 3); /* two are the control's */
+    fault("GET", "\"do\": \"status\", \"status\": 503, \"code\": \"SlowDown\", "
+                 "\"endless\": true");
+    assert_int_equal(get(f, "k"), HADB_EUNAVAIL);
+}
+
 /* --- reads --------------------------------------------------------------------------------------- */
 
 static void bursts__of_503_are_survived_by_with_retry_and_typed_without(void **state)
@@ -562,6 +578,7 @@ int main(void)
         with_fixture(create__can_be_applied_after_it_seemed_absent),
         with_fixture(conflict__and_server_errors_on_writes_are_unknown),
         with_fixture(answer__to_a_put_that_never_ends_is_unknown),
+        with_fixture(refusal__that_never_ends_is_judged_by_how_it_begins),
         with_fixture(bursts__of_503_are_survived_by_with_retry_and_typed_without),
         with_fixture(truncated__body_is_refused_and_the_buffer_keeps_what_it_had),
         with_fixture(slow__body_arrives_unless_the_deadline_passes_first),

@@ -136,6 +136,45 @@ static void read__is_absent_only_with_404_and_done_only_with_200(void **state)
     }
 }
 
+/* A gateway that lost its way to the store must not look like a store without objects. */
+static void absent__is_believed_only_of_s3_itself(void **state)
+{
+    (void)state;
+    static const enum hadb_storage_op ops[] = {HADB_STORAGE_OP_GET, HADB_STORAGE_OP_GET_RANGE,
+                                               HADB_STORAGE_OP_REPLACE};
+    static const char page[] = "<html><body>default backend - 404</body></html>";
+    for (size_t o = 0; o < HADB_LEN(ops); o++) {
+        struct hadb_error err = {0};
+        struct hadb__s3_request q = request_of(ops[o]);
+        struct hadb__http_reply *r = answer(404, NULL);
+        memcpy(r->error_body, page, sizeof(page) - 1);
+        r->error_len = sizeof(page) - 1;
+        assert_int_equal(hadb__s3_outcome(&config, &q, r, &err), HADB_EIO);
+        assert_non_null(strstr(err.message, "not an answer of S3"));
+    }
+}
+
+/* What S3 said of a write cannot be read: only a status that says it all by itself is believed. */
+static void out_of_memory__never_makes_an_unknown_write_definite(void **state)
+{
+    (void)state;
+    bool hit = true;
+    for (uint64_t n = 1; hit; n++) {
+        struct hadb_error err = {0};
+        struct hadb__s3_request q = request_of(HADB_STORAGE_OP_CREATE);
+        struct hadb__http_reply *r = answer(400, "RequestTimeout");
+        test_alloc_fail_at(n);
+        int got = hadb__s3_outcome(&config, &q, r, &err);
+        hit = test_alloc_hit();
+        test_alloc_reset();
+        assert_int_equal(got, HADB_ETIMEDOUT);
+        test_alloc_fail_at(n);
+        got = hadb__s3_outcome(&config, &q, answer(412, "PreconditionFailed"), &err);
+        test_alloc_reset();
+        assert_int_equal(got, HADB_EXISTS);
+    }
+}
+
 static void put__without_a_tag_in_the_reply_is_unknown(void **state)
 {
     (void)state;
@@ -495,6 +534,8 @@ int main(void)
     static const struct CMUnitTest tests[] = {
         cmocka_unit_test(put__status_decides_between_done_refused_and_unknown),
         cmocka_unit_test(read__is_absent_only_with_404_and_done_only_with_200),
+        cmocka_unit_test(absent__is_believed_only_of_s3_itself),
+        cmocka_unit_test(out_of_memory__never_makes_an_unknown_write_definite),
         cmocka_unit_test(put__without_a_tag_in_the_reply_is_unknown),
         cmocka_unit_test(get__without_a_length_is_refused),
         cmocka_unit_test(broken__write_is_unknown_once_it_was_sent_and_surely_not_done_before),
