@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * What S3, STS and the sources of credentials answer, and shared profile files. The first byte chooses the
- * reader: 'e' error, 'l' listing, 'd' deletion, 's' STS, 'j' JSON, 'c' credentials file, 'f' config file.
+ * reader: 'e' error, 'l' listing, 'd' deletion, 'i' begun upload, 'm' completed upload, 'u' uploads, 's' STS, 'j' JSON, 'c' credentials file, 'f' config file.
  */
 #include "fuzz/input.h"
 #include "storage/s3_creds_private.h"
@@ -12,6 +12,13 @@ static int each(void *arg, struct hadb_slice name, uint64_t size_bytes)
     size_t *count = arg;
     HADB_ASSERT(name.data != NULL && size_bytes <= INT64_MAX);
     (*count)++;
+    return 0;
+}
+
+static int each_upload(void *arg, const char *name, const char *id, const char *initiated)
+{
+    (void)arg;
+    HADB_ASSERT(name[0] && id[0] && initiated);
     return 0;
 }
 
@@ -32,6 +39,14 @@ static void try_xml(uint8_t choice, struct hadb_slice text)
         struct hadb__s3_undeleted undeleted;
         r = hadb__s3_xml_delete(text, &undeleted, &err);
         HADB_ASSERT(memchr(undeleted.name, '\0', sizeof(undeleted.name)) != NULL);
+    } else if (choice == 'i' || choice == 'm') {
+        char one[32];
+        r = choice == 'i' ? hadb__s3_xml_initiate(text, one, sizeof(one))
+                          : hadb__s3_xml_complete(text, one, sizeof(one));
+        HADB_ASSERT(r != 0 || (one[0] && memchr(one, '\0', sizeof(one))));
+    } else if (choice == 'u') {
+        struct hadb__s3_uploads uploads = {.each = each_upload};
+        r = hadb__s3_xml_uploads(text, &uploads);
     } else {
         struct hadb__s3_xml_creds creds;
         r = hadb__s3_xml_sts(text, &creds, &err);

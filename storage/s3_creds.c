@@ -234,6 +234,17 @@ int hadb__s3_provider_get(struct hadb__s3_provider *p, const struct hadb_call *c
                                : r;
 }
 
+int hadb__s3_provider_try(struct hadb__s3_provider *p, struct hadb__s3_creds **out,
+                          struct hadb_error *err)
+{
+    hadb_mutex_lock(&p->mu);
+    bool ready = !due(p) || (p->asking && usable(p));
+    *out = ready ? hadb__s3_creds_ref(p->current) : NULL;
+    hadb_mutex_unlock(&p->mu);
+    return ready ? 0
+                 : hadb_fail(err, HADB_EBUSY, "credentials for s3 must be asked for, which blocks");
+}
+
 void hadb__s3_provider_reject(struct hadb__s3_provider *p, const struct hadb__s3_creds *refused)
 {
     hadb_mutex_lock(&p->mu);

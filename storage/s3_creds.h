@@ -54,6 +54,9 @@ void hadb__s3_provider_close(struct hadb__s3_provider *provider); /* NULL is fin
  */
 int hadb__s3_provider_get(struct hadb__s3_provider *provider, const struct hadb_call *call,
                           struct hadb__s3_creds **out, struct hadb_error *err);
+/* The same without asking any source: HADB_EBUSY when that is due. */
+int hadb__s3_provider_try(struct hadb__s3_provider *provider, struct hadb__s3_creds **out,
+                          struct hadb_error *err);
 /* The server refused these: the next get asks the source again, unless others are there already. */
 void hadb__s3_provider_reject(struct hadb__s3_provider *provider,
                               const struct hadb__s3_creds *refused);

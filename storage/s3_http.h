@@ -55,6 +55,7 @@ struct hadb__http_reply {
 
 struct hadb__http; /* the pool */
 
+int hadb__http_start(struct hadb_error *err); /* libcurl is ready: 0, HADB_EIO */
 /* 0, HADB_ENOMEM, HADB_EIO (libcurl does not start). @env outlives it. */
 int hadb__http_open(const struct hadb_env *env, struct hadb__http **out, struct hadb_error *err);
 void hadb__http_close(struct hadb__http *http); /* no request is running; NULL is fine */

@@ -6,7 +6,7 @@
  * Invariants: a write that was sent is done only with a 2xx that carries a tag, refused only with a status that
  * says so, and unknown (HADB_ETIMEDOUT) in every other case: 409, 429, any 5xx, a broken or garbled reply. That
  * includes 503 SlowDown: some servers answer it after a part of their disks took the write. Nothing is read
- * from a body that decides between done and unknown.
+ * from a body that decides between done and unknown, but of the completion of an upload, which S3 answers there.
  * Failure modes: its whole subject. Messages name the status and S3's own code, never a header of ours.
  */
 #include <stdio.h>
@@ -225,9 +225,44 @@ static int garbled(const struct hadb__s3_request *q, const struct hadb__http_rep
     return code;
 }
 
-static int outcome_of_success(const struct hadb__s3_request *q,
-                              const struct hadb__http_reply *reply, struct hadb_error *err)
+/* Completing may fail after "200" was sent, and the tag is in the body, always. */
+static int outcome_of_complete(const struct hadb__s3_request *q, struct hadb__http_reply *reply,
+                               struct hadb_error *err)
 {
+    struct hadb_slice body = {.data = reply->body.data, .len = reply->body.len};
+    struct hadb__s3_error said = {0};
+    char tag[HADB_TAG_MAX + 1];
+    if (hadb__s3_xml_complete(body, tag, sizeof(tag)) == 0) {
+        memcpy(reply->etag, tag, sizeof(tag));
+        return 0;
+    }
+    if (hadb__s3_xml_error(body, &said) == 0) {
+        return code_is(&said, "PreconditionFailed")
+                   ? HADB_EXISTS
+                   : fail_status(reply, &said, HADB_ETIMEDOUT, true, err);
+    }
+    return garbled(q, reply, "without a result", err);
+}
+
+static int outcome_of_step(const struct hadb__s3_request *q, struct hadb__http_reply *reply,
+                           struct hadb_error *err)
+{
+    bool gone = q->step == HADB__S3_ABORT && reply->status == 204;
+    if (reply->status != 200 && !gone) {
+        return garbled(q, reply, "does not belong to this request", err);
+    }
+    if (q->step == HADB__S3_PART && !reply->etag[0]) {
+        return garbled(q, reply, "without a usable etag", err);
+    }
+    return q->step == HADB__S3_COMPLETE ? outcome_of_complete(q, reply, err) : 0;
+}
+
+static int outcome_of_success(const struct hadb__s3_request *q, struct hadb__http_reply *reply,
+                              struct hadb_error *err)
+{
+    if (q->step != HADB__S3_WHOLE) {
+        return outcome_of_step(q, reply, err);
+    }
     bool has_body = q->op == HADB_STORAGE_OP_GET || q->op == HADB_STORAGE_OP_GET_RANGE ||
                     q->op == HADB_STORAGE_OP_LIST;
     bool fits = is_put(q) ? reply->status == 200 || reply->status == 201 || reply->status == 204
@@ -249,15 +284,26 @@ static int outcome_of_success(const struct hadb__s3_request *q,
     return 0;
 }
 
+static const char *name_of(const struct hadb__s3_request *q)
+{
+    static const char *const steps[] = {
+        [HADB__S3_INITIATE] = "begin upload",    [HADB__S3_PART] = "upload of a part",
+        [HADB__S3_COMPLETE] = "complete upload", [HADB__S3_ABORT] = "abort upload",
+        [HADB__S3_UPLOADS] = "list uploads",
+    };
+    return q->step == HADB__S3_WHOLE ? hadb_storage_op_name(q->op) : steps[q->step];
+}
+
 int hadb__s3_outcome(const struct hadb__s3_config *config, const struct hadb__s3_request *request,
-                     const struct hadb__http_reply *reply, struct hadb_error *err)
+                     struct hadb__http_reply *reply, struct hadb_error *err)
 {
     int r = reply->failure != HADB__HTTP_FINE ? fail_unheard(request, reply, err)
             : reply->status >= 200 && reply->status <= 299
                 ? outcome_of_success(request, reply, err)
                 : outcome_of_refusal(config, request, reply, err);
-    HADB_ASSERT(r <= 0 || !is_put(request) || reply->status == 412 || reply->status == 404);
-    return hadb_wrap(err, r, "s3 %s in %s at %s", hadb_storage_op_name(request->op), config->bucket,
+    HADB_ASSERT(r <= 0 || !is_put(request) || reply->status == 412 || reply->status == 404 ||
+                request->step == HADB__S3_COMPLETE);
+    return hadb_wrap(err, r, "s3 %s in %s at %s", name_of(request), config->bucket,
                      config->endpoint);
 }
 

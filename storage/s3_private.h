@@ -44,9 +44,20 @@ int hadb__s3_config_open(const struct hadb_url *url, hadb__s3_getvar_fn getvar,
                          struct hadb__s3_config *out, struct hadb_error *err);
 void hadb__s3_config_deinit(struct hadb__s3_config *config);
 
+/* Steps of an upload in parts; only the last one changes the object. */
+enum hadb__s3_step {
+    HADB__S3_WHOLE,    /* no such step: an operation of its own */
+    HADB__S3_INITIATE, /* ends with the id of the upload in the reply's body */
+    HADB__S3_PART,
+    HADB__S3_COMPLETE, /* ends with the tag in reply->etag */
+    HADB__S3_ABORT,
+    HADB__S3_UPLOADS, /* those that were begun and not ended */
+};
+
 /* One request; zero = empty. May be signed again, later or with other credentials. */
 struct hadb__s3_request {
-    enum hadb_storage_op op;
+    enum hadb_storage_op op; /* steps but COMPLETE: LIST, for they write nothing that can be read */
+    enum hadb__s3_step step;
     bool creates; /* the PUT has If-None-Match: *, else If-Match */
     const char *method;
     struct hadb_buf path, query; /* encoded, NUL-terminated */
@@ -78,6 +89,27 @@ int hadb__s3_build_list(const struct hadb__s3_config *config, const char *prefix
                         size_t max, struct hadb__s3_request *out, struct hadb_error *err);
 int hadb__s3_build_delete(const struct hadb__s3_config *config, const char *const *keys, size_t len,
                           struct hadb__s3_request *out, struct hadb_error *err);
+/* An object in parts: the id of the upload comes from HADB__S3_INITIATE. */
+#define HADB_S3_UPLOAD_ID_BYTES_MAX 1024u
+#define HADB_S3_UPLOAD_PARTS_MAX 64u
+struct hadb__s3_part {
+    char etag[HADB_TAG_MAX + 1];
+    char crc32c[16]; /* "" where the body was signed */
+};
+int hadb__s3_build_initiate(const struct hadb__s3_config *config, const char *key,
+                            struct hadb__s3_request *out, struct hadb_error *err);
+int hadb__s3_build_part(const struct hadb__s3_config *config, const char *key, const char *upload,
+                        unsigned number, struct hadb_slice body, struct hadb__s3_request *out,
+                        struct hadb_error *err);
+/* The key must be absent: If-None-Match, as with the PUT. */
+int hadb__s3_build_complete(const struct hadb__s3_config *config, const char *key,
+                            const char *upload, const struct hadb__s3_part *parts, size_t len,
+                            struct hadb__s3_request *out, struct hadb_error *err);
+int hadb__s3_build_abort(const struct hadb__s3_config *config, const char *key, const char *upload,
+                         struct hadb__s3_request *out, struct hadb_error *err);
+/* Below the prefix of the store, which has one: else they could be somebody else's. */
+int hadb__s3_build_uploads(const struct hadb__s3_config *config, struct hadb__s3_request *out,
+                           struct hadb_error *err);
 /* Adds date, payload hash, token and signature. 0 or HADB_ENOMEM. */
 int hadb__s3_sign_request(const struct hadb__s3_config *config, const struct hadb__s3_creds *creds,
                           int64_t unix_s, struct hadb__s3_request *request, struct hadb_error *err);
@@ -98,7 +130,7 @@ enum hadb__s3_advice hadb__s3_advise(const struct hadb__s3_request *request,
  * HADB_CAS_LOST, or a failure. For a create or replace 0 means that there is a good tag.
  */
 int hadb__s3_outcome(const struct hadb__s3_config *config, const struct hadb__s3_request *request,
-                     const struct hadb__http_reply *reply, struct hadb_error *err);
+                     struct hadb__http_reply *reply, struct hadb_error *err);
 /* get_range after 0: which part of the body is the answer. 0, HADB_EIO (the reply is another range). */
 int hadb__s3_range_of(const struct hadb__s3_request *request, const struct hadb__http_reply *reply,
                       struct hadb_slice *out, struct hadb_error *err);

@@ -48,9 +48,10 @@ static int begin(const struct hadb__s3_config *config, enum hadb_storage_op op, 
     return 0;
 }
 
-/* Path and (empty) query of an object. */
-static int set_object(const struct hadb__s3_config *config, const char *key,
-                      struct hadb__s3_request *q, struct hadb_error *err)
+/* Path of an object, and parameters. */
+static int set_object_params(const struct hadb__s3_config *config, const char *key,
+                             const struct hadb__s3_param *params, size_t len,
+                             struct hadb__s3_request *q, struct hadb_error *err)
 {
     HADB_CLEANUP(hadb_buf_deinit) struct hadb_buf name = {0};
     if (strlen(config->prefix) + 1 + strlen(key) > HADB_S3_KEY_BYTES_MAX) {
@@ -63,10 +64,17 @@ static int set_object(const struct hadb__s3_config *config, const char *key,
     const char *text = r ? NULL : hadb_buf_cstr(&name);
     r = text ? hadb_buf_printf(&q->path, "%s/", config->base_path) : HADB_ENOMEM;
     r = r ? r : hadb__s3_path_encode(text, &q->path);
+    r = r ? r : hadb__s3_query_encode(params, len, &q->query);
     if (r || !hadb_buf_cstr(&q->path) || !hadb_buf_cstr(&q->query)) {
         return hadb_fail_nomem(err);
     }
     return 0;
+}
+
+static int set_object(const struct hadb__s3_config *config, const char *key,
+                      struct hadb__s3_request *q, struct hadb_error *err)
+{
+    return set_object_params(config, key, NULL, 0, q, err);
 }
 
 /* Path of the bucket, and parameters. */
@@ -131,6 +139,23 @@ static void base64(const uint8_t *data, size_t len, char *out)
     EVP_EncodeBlock((uint8_t *)out, data, (int)len);
 }
 
+static bool is_unsigned(const struct hadb__s3_config *config, size_t len)
+{
+    return config->tls && len > HADB_S3_SIGNED_BODY_BYTES_MAX;
+}
+
+/* TLS keeps a large body whole on the way, a checksum tells the server; a SHA-256 is slow. */
+static void add_checksum(const struct hadb__s3_config *config, struct hadb__s3_request *q)
+{
+    if (is_unsigned(config, q->body.len)) {
+        uint32_t crc = hadb_crc32c(0, q->body.data, q->body.len);
+        uint8_t bytes[4] = {(uint8_t)(crc >> 24), (uint8_t)(crc >> 16), (uint8_t)(crc >> 8),
+                            (uint8_t)crc};
+        base64(bytes, sizeof(bytes), q->crc32c);
+        add_header(q, "x-amz-checksum-crc32c", q->crc32c);
+    }
+}
+
 int hadb__s3_build_put(const struct hadb__s3_config *config, const char *key,
                        struct hadb_slice body, const struct hadb_tag *expected,
                        struct hadb__s3_request *out, struct hadb_error *err)
@@ -141,14 +166,7 @@ int hadb__s3_build_put(const struct hadb__s3_config *config, const char *key,
     snprintf(out->condition, sizeof(out->condition), "%s", expected ? expected->s : "*");
     add_header(out, expected ? "If-Match" : "If-None-Match", out->condition);
     add_header(out, "Content-Type", "application/octet-stream");
-    if (config->tls && body.len > HADB_S3_SIGNED_BODY_BYTES_MAX) {
-        /* TLS keeps the body whole on the way, the checksum tells the server; a SHA-256 is slow. */
-        uint32_t crc = hadb_crc32c(0, body.data, body.len);
-        uint8_t bytes[4] = {(uint8_t)(crc >> 24), (uint8_t)(crc >> 16), (uint8_t)(crc >> 8),
-                            (uint8_t)crc};
-        base64(bytes, sizeof(bytes), out->crc32c);
-        add_header(out, "x-amz-checksum-crc32c", out->crc32c);
-    }
+    add_checksum(config, out);
     return end(out, set_object(config, key, out, err));
 }
 
@@ -206,6 +224,114 @@ int hadb__s3_build_delete(const struct hadb__s3_config *config, const char *cons
     add_header(out, "Content-Type", "application/xml");
     return end(out, set_bucket(config, params, HADB_LEN(params), out, err));
 }
+
+/* --- an object in parts -------------------------------------------------------------------------- */
+
+static void begin_step(const struct hadb__s3_config *config, enum hadb__s3_step step,
+                       const char *method, struct hadb__s3_request *q)
+{
+    begin(config, step == HADB__S3_COMPLETE ? HADB_STORAGE_OP_CREATE : HADB_STORAGE_OP_LIST, method,
+          q);
+    q->step = step;
+}
+
+int hadb__s3_build_initiate(const struct hadb__s3_config *config, const char *key,
+                            struct hadb__s3_request *out, struct hadb_error *err)
+{
+    static const struct hadb__s3_param params[] = {{"uploads", ""}};
+    begin_step(config, HADB__S3_INITIATE, "POST", out);
+    add_header(out, "Content-Type", "application/octet-stream");
+    if (config->tls) { /* parts are larger than what is signed: they carry checksums */
+        add_header(out, "x-amz-checksum-algorithm", "CRC32C");
+    }
+    return end(out, set_object_params(config, key, params, HADB_LEN(params), out, err));
+}
+
+int hadb__s3_build_part(const struct hadb__s3_config *config, const char *key, const char *upload,
+                        unsigned number, struct hadb_slice body, struct hadb__s3_request *out,
+                        struct hadb_error *err)
+{
+    HADB_ASSERT(number >= 1 && number <= HADB_S3_UPLOAD_PARTS_MAX);
+    char text[16];
+    snprintf(text, sizeof(text), "%u", number);
+    const struct hadb__s3_param params[] = {{"partNumber", text}, {"uploadId", upload}};
+    begin_step(config, HADB__S3_PART, "PUT", out);
+    out->body = body;
+    add_checksum(config, out);
+    return end(out, set_object_params(config, key, params, HADB_LEN(params), out, err));
+}
+
+static int append_escaped(const char *text, struct hadb_buf *out)
+{
+    int r = 0;
+    for (; *text && r == 0; text++) {
+        r = *text == '&'   ? hadb_buf_append_str(out, "&amp;")
+            : *text == '<' ? hadb_buf_append_str(out, "&lt;")
+            : *text == '>' ? hadb_buf_append_str(out, "&gt;")
+                           : hadb_buf_append(out, text, 1);
+    }
+    return r;
+}
+
+static int append_part(const struct hadb__s3_part *part, size_t number, struct hadb_buf *out)
+{
+    int r = hadb_buf_printf(out, "<Part><PartNumber>%zu</PartNumber><ETag>", number);
+    r = r ? r : append_escaped(part->etag, out);
+    r = r ? r : hadb_buf_append_str(out, "</ETag>");
+    if (r == 0 && part->crc32c[0]) {
+        r = hadb_buf_printf(out, "<ChecksumCRC32C>%s</ChecksumCRC32C>", part->crc32c);
+    }
+    return r ? r : hadb_buf_append_str(out, "</Part>");
+}
+
+int hadb__s3_build_complete(const struct hadb__s3_config *config, const char *key,
+                            const char *upload, const struct hadb__s3_part *parts, size_t len,
+                            struct hadb__s3_request *out, struct hadb_error *err)
+{
+    const struct hadb__s3_param params[] = {{"uploadId", upload}};
+    begin_step(config, HADB__S3_COMPLETE, "POST", out);
+    out->creates = true;
+    snprintf(out->condition, sizeof(out->condition), "*");
+    add_header(out, "If-None-Match", out->condition);
+    add_header(out, "Content-Type", "application/xml");
+    int r = hadb_buf_append_str(&out->own_body, "<CompleteMultipartUpload>");
+    for (size_t i = 0; i < len && r == 0; i++) {
+        r = append_part(&parts[i], i + 1, &out->own_body);
+    }
+    r = r ? r : hadb_buf_append_str(&out->own_body, "</CompleteMultipartUpload>");
+    if (r) {
+        return end(out, hadb_fail_nomem(err));
+    }
+    out->body = hadb_buf_slice(&out->own_body);
+    return end(out, set_object_params(config, key, params, HADB_LEN(params), out, err));
+}
+
+int hadb__s3_build_abort(const struct hadb__s3_config *config, const char *key, const char *upload,
+                         struct hadb__s3_request *out, struct hadb_error *err)
+{
+    const struct hadb__s3_param params[] = {{"uploadId", upload}};
+    begin_step(config, HADB__S3_ABORT, "DELETE", out);
+    return end(out, set_object_params(config, key, params, HADB_LEN(params), out, err));
+}
+
+int hadb__s3_build_uploads(const struct hadb__s3_config *config, struct hadb__s3_request *out,
+                           struct hadb_error *err)
+{
+    HADB_CLEANUP(hadb_buf_deinit) struct hadb_buf prefix = {0};
+    int r = hadb_buf_printf(&prefix, "%s/", config->prefix);
+    if (r || !hadb_buf_cstr(&prefix)) {
+        return hadb_fail_nomem(err);
+    }
+    const struct hadb__s3_param params[] = {{"uploads", ""},
+                                            {"max-uploads", "1000"},
+                                            {"encoding-type", "url"},
+                                            {"prefix", (const char *)prefix.data}};
+    begin_step(config, HADB__S3_UPLOADS, "GET", out);
+    out->reply_bytes_max = HADB_S3_LISTING_BYTES_MAX;
+    return end(out, set_bucket(config, params, HADB_LEN(params), out, err));
+}
+
+/* --- signing ------------------------------------------------------------------------------------- */
 
 int hadb__s3_sign_request(const struct hadb__s3_config *config, const struct hadb__s3_creds *creds,
                           int64_t unix_s, struct hadb__s3_request *q, struct hadb_error *err)

@@ -226,7 +226,8 @@ static int encoding_end(void *arg, const char *path, const char *text)
 {
     (void)text;
     bool *encoded = arg;
-    *encoded = *encoded || strcmp(path, "ListBucketResult/EncodingType") == 0;
+    const char *below = strchr(path, '/'); /* the root is the one that was asked for */
+    *encoded = *encoded || (below && strcmp(below, "/EncodingType") == 0);
     return 0;
 }
 
@@ -279,6 +280,98 @@ int hadb__s3_xml_delete(struct hadb_slice xml, struct hadb__s3_undeleted *out,
     struct walk w = {.root = "DeleteResult", .on_end = delete_end, .arg = &reader};
     int r = walk_run(&w, xml);
     return r ? hadb_fail(err, r, "the result of the deletion is not what S3 sends") : 0;
+}
+
+/* --- uploads in parts ---------------------------------------------------------------------------- */
+
+/* One text of a document. */
+struct one_text {
+    const char *path;
+    char *out;
+    size_t size;
+};
+
+static int one_text_end(void *arg, const char *path, const char *text)
+{
+    struct one_text *one = arg;
+    if (strcmp(path, one->path) == 0) {
+        if (text[0] == '\0' || strlen(text) >= one->size) {
+            return HADB_ECORRUPT;
+        }
+        copy_cut(one->out, one->size, text);
+    }
+    return 0;
+}
+
+static int read_one_text(struct hadb_slice xml, const char *root, struct one_text *one)
+{
+    struct walk w = {.root = root, .on_end = one_text_end, .arg = one};
+    one->out[0] = '\0';
+    int r = walk_run(&w, xml);
+    return r == 0 && one->out[0] == '\0' ? HADB_ECORRUPT : r;
+}
+
+int hadb__s3_xml_initiate(struct hadb_slice xml, char *out, size_t size)
+{
+    struct one_text one = {"InitiateMultipartUploadResult/UploadId", out, size};
+    return read_one_text(xml, "InitiateMultipartUploadResult", &one);
+}
+
+int hadb__s3_xml_complete(struct hadb_slice xml, char *out, size_t size)
+{
+    struct one_text one = {"CompleteMultipartUploadResult/ETag", out, size};
+    return read_one_text(xml, "CompleteMultipartUploadResult", &one);
+}
+
+struct uploads_reader {
+    const struct hadb__s3_uploads *uploads;
+    bool encoded;
+    char name[4096], id[1025], initiated[40];
+};
+
+static int upload_end(struct uploads_reader *reader)
+{
+    HADB_CLEANUP(hadb_buf_deinit) struct hadb_buf decoded = {0};
+    const char *name = reader->name;
+    if (reader->encoded) {
+        if (hadb_buf_reserve(&decoded, sizeof(reader->name))) {
+            return HADB_ENOMEM;
+        }
+        name = hadb_percent_decode(name, strlen(name), &decoded) ? hadb_buf_cstr(&decoded) : "";
+    }
+    return name && name[0] && reader->id[0]
+               ? reader->uploads->each(reader->uploads->arg, name, reader->id, reader->initiated)
+               : HADB_ECORRUPT;
+}
+
+static int uploads_end(void *arg, const char *path, const char *text)
+{
+    static const char root[] = "ListMultipartUploadsResult";
+    struct uploads_reader *reader = arg;
+    path += sizeof(root) - 1;
+    if (strcmp(path, "/Upload/Key") == 0) {
+        copy_cut(reader->name, sizeof(reader->name), text);
+    } else if (strcmp(path, "/Upload/UploadId") == 0) {
+        copy_cut(reader->id, sizeof(reader->id), text);
+    } else if (strcmp(path, "/Upload/Initiated") == 0) {
+        copy_cut(reader->initiated, sizeof(reader->initiated), text);
+    } else if (strcmp(path, "/Upload") == 0) {
+        int r = upload_end(reader);
+        reader->name[0] = reader->id[0] = reader->initiated[0] = '\0';
+        return r;
+    }
+    return 0;
+}
+
+int hadb__s3_xml_uploads(struct hadb_slice xml, const struct hadb__s3_uploads *uploads)
+{
+    struct uploads_reader reader = {.uploads = uploads};
+    struct walk first = {
+        .root = "ListMultipartUploadsResult", .on_end = encoding_end, .arg = &reader.encoded};
+    struct walk second = {
+        .root = "ListMultipartUploadsResult", .on_end = uploads_end, .arg = &reader};
+    int r = walk_run(&first, xml);
+    return r ? r : walk_run(&second, xml);
 }
 
 /* --- AssumeRoleWithWebIdentityResponse ---------------------------------------------------------- */

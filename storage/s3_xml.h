@@ -41,6 +41,18 @@ struct hadb__s3_undeleted {
 int hadb__s3_xml_delete(struct hadb_slice xml, struct hadb__s3_undeleted *out,
                         struct hadb_error *err);
 
+/* "InitiateMultipartUploadResult": the id of the upload. 0, HADB_ECORRUPT (also: empty, or does not fit), HADB_ENOMEM. */
+int hadb__s3_xml_initiate(struct hadb_slice xml, char *out, size_t size);
+/* "CompleteMultipartUploadResult": the tag of the object. Results as above. */
+int hadb__s3_xml_complete(struct hadb_slice xml, char *out, size_t size);
+
+/* "ListMultipartUploadsResult": calls @each for every upload with its decoded name. Results as of xml_list. */
+struct hadb__s3_uploads {
+    int (*each)(void *arg, const char *name, const char *id, const char *initiated);
+    void *arg;
+};
+int hadb__s3_xml_uploads(struct hadb_slice xml, const struct hadb__s3_uploads *uploads);
+
 /* "AssumeRoleWithWebIdentityResponse": temporary credentials. */
 struct hadb__s3_xml_creds {
     char key_id[160];

@@ -38,7 +38,9 @@ int hadb_storage_check(const struct hadb_storage *storage, struct hadb_error *er
                           : !ops->delete_many ? "delete_many"
                           : !ops->caps        ? "caps"
                           : !ops->close       ? "close"
-                                              : NULL;
+                          : !ops->submit != !ops->fd || !ops->submit != !ops->drive
+                              ? "one of submit, fd and drive"
+                              : NULL;
     return missing ? hadb_fail(err, HADB_EINVAL, "storage method table misses %s", missing) : 0;
 }
 
@@ -233,6 +235,72 @@ int hadb_storage_delete_many(struct hadb_storage *storage, const struct hadb_cal
     int r = storage->ops->delete_many(storage->self, call, keys, len, err);
     HADB_ASSERT(r <= 0);
     return r;
+}
+
+/* --- the asynchronous path ---------------------------------------------------------------------- */
+
+static int io_check(const struct hadb_storage_io *io, struct hadb_error *err)
+{
+    int r = hadb__object_key_check(io->key, err);
+    if (r == 0 && (io->type == HADB_IO_CREATE || io->type == HADB_IO_REPLACE)) {
+        r = body_check(io->body, err);
+    }
+    if (r == 0 && io->type == HADB_IO_REPLACE) {
+        r = tag_check(io->expected, err);
+    }
+    if (r == 0 && io->type == HADB_IO_GET_RANGE && io->len > HADB_OBJECT_BYTES_MAX) {
+        r = hadb_fail(err, HADB_ETOOBIG, "range of %zu bytes is over the limit of %u", io->len,
+                      HADB_OBJECT_BYTES_MAX);
+    }
+    return r;
+}
+
+int hadb_storage_submit(struct hadb_storage *storage, struct hadb_storage_io *io,
+                        struct hadb_error *err)
+{
+    HADB_ASSERT(storage && storage->ops && io && io->done);
+    HADB_ASSERT(io->type >= HADB_IO_GET && io->type <= HADB_IO_REPLACE);
+    HADB_ASSERT(io->out || (io->type != HADB_IO_GET && io->type != HADB_IO_GET_RANGE));
+    HADB_ASSERT(io->meta || io->type != HADB_IO_HEAD);
+    if (!HADB_HAS(storage->ops, submit, 1)) {
+        return hadb_fail(err, HADB_ENOTSUP, "storage %s has no asynchronous path",
+                         storage->ops->scheme);
+    }
+    int r = io_check(io, err);
+    r = r ? r : storage->ops->submit(storage->self, io, err);
+    HADB_ASSERT(r <= 0);
+    return r;
+}
+
+void hadb__storage_io_done(struct hadb_storage_io *io, int r)
+{
+    HADB_ASSERT(r <= 0 || r == (io->type == HADB_IO_CREATE    ? HADB_EXISTS
+                                : io->type == HADB_IO_REPLACE ? HADB_CAS_LOST
+                                                              : HADB_ABSENT));
+    HADB_ASSERT(r != 0 || io->type != HADB_IO_GET_RANGE || io->out->len <= io->len);
+    io->result = r;
+    io->done(io);
+}
+
+int hadb_storage_fd(struct hadb_storage *storage)
+{
+    HADB_ASSERT(storage && storage->ops);
+    return HADB_HAS(storage->ops, fd, 1) ? storage->ops->fd(storage->self) : -1;
+}
+
+size_t hadb_storage_drive(struct hadb_storage *storage)
+{
+    HADB_ASSERT(storage && storage->ops);
+    return HADB_HAS(storage->ops, drive, 1) ? storage->ops->drive(storage->self) : 0;
+}
+
+void hadb_storage_usage(const struct hadb_storage *storage, struct hadb_storage_usage *out)
+{
+    HADB_ASSERT(storage && storage->ops && out);
+    *out = (struct hadb_storage_usage){0};
+    if (HADB_HAS(storage->ops, usage, 1)) {
+        storage->ops->usage(storage->self, out);
+    }
 }
 
 uint32_t hadb_storage_caps(const struct hadb_storage *storage)

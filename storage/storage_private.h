@@ -17,6 +17,9 @@ int hadb__storage_s3_open(const struct hadb_url *url, const struct hadb_env *env
 int hadb__object_list_add(struct hadb_object_list *list, struct hadb_slice key, uint64_t size_bytes,
                           struct hadb_error *err);
 
+/* Every end of an asynchronous request passes here: the result is asserted, then reported. */
+void hadb__storage_io_done(struct hadb_storage_io *io, int r);
+
 /*
  * May a write still start? 0, HADB_ECANCELED, or HADB_EUNAVAIL when the deadline has passed:
  * not HADB_ETIMEDOUT, because here it is certain that nothing was written.

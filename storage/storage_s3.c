@@ -5,10 +5,12 @@
  * Thread: any; all blocking. Shared by callers: the pool of connections, the credentials, the clock offset.
  * Invariants: nothing is repeated here but a request that the server refused for its clock or its credentials,
  * and that once: a refusal is proof that nothing was written. Retries are with_retry's.
- * Happy path: credentials → build → sign → perform → outcome.
+ * Happy path: credentials → build → sign → perform → outcome. Large objects: storage_s3_upload.c; without
+ * blocking: storage_s3_submit.c.
  * Failure modes: storage/s3_outcome.c.
  *
- * Atomics: only the clock offset (relaxed: any of the values that were learnt will do).
+ * Atomics: the clock offset (relaxed: any of the values that were learnt will do) and the counters of usage
+ * (relaxed: they order nothing).
  */
 #include <string.h>
 
@@ -18,29 +20,21 @@
 #include "base/environ.h"
 #include "base/error.h"
 #include "storage/key.h"
-#include "storage/s3_private.h"
 #include "storage/storage_private.h"
+#include "storage/storage_s3_private.h"
 
 #define ATTEMPTS_MAX 2u
 #define LIST_PAGES_MAX 1000u /* of foreign names in a row, before a listing gives up */
 
-struct s3 {
-    const struct hadb_env *env;
-    struct hadb__s3_config config; /* const after init */
-    struct hadb__http *http;
-    struct hadb__s3_provider *provider;
-    int64_t clock_offset_s; /* atomic; server's clock minus ours */
-};
-
-static int64_t now_unix_s(const struct s3 *s)
+int64_t hadb__s3_now(const struct hadb__s3 *s)
 {
     return hadb_now_unix_ms(s->env) / 1000 + __atomic_load_n(&s->clock_offset_s, __ATOMIC_RELAXED);
 }
 
-static void send_once(struct s3 *s, const struct hadb_call *call, const struct hadb__s3_request *q,
-                      struct hadb__http_reply *reply)
+struct hadb__http_request hadb__s3_http_request(const struct hadb__s3 *s,
+                                                const struct hadb__s3_request *q)
 {
-    struct hadb__http_request request = {
+    return (struct hadb__http_request){
         .method = q->method,
         .url = (const char *)q->url.data,
         .headers = q->headers,
@@ -53,10 +47,28 @@ static void send_once(struct s3 *s, const struct hadb_call *call, const struct h
         .ca = s->config.ca,
         .direct = s->config.loopback,
     };
-    hadb__http_perform(s->http, &request, call, reply);
 }
 
-static void learn_clock(struct s3 *s, int64_t signed_at_s, int64_t server_s)
+static void add(uint64_t *counter, uint64_t n)
+{
+    __atomic_fetch_add(counter, n, __ATOMIC_RELAXED);
+}
+
+void hadb__s3_count(struct hadb__s3 *s, const struct hadb__s3_request *q,
+                    const struct hadb__http_reply *reply)
+{
+    if (!reply->sent) {
+        return;
+    }
+    bool gets = strcmp(q->method, "HEAD") == 0 ||
+                (strcmp(q->method, "GET") == 0 && q->op != HADB_STORAGE_OP_LIST);
+    bool deletes = strcmp(q->method, "DELETE") == 0;
+    add(gets ? &s->usage.gets : deletes ? &s->usage.deletes : &s->usage.puts, 1);
+    add(&s->usage.sent_bytes, q->body.len);
+    add(&s->usage.received_bytes, reply->body.len);
+}
+
+void hadb__s3_learn_clock(struct hadb__s3 *s, int64_t signed_at_s, int64_t server_s)
 {
     int64_t offset = server_s - hadb_now_unix_ms(s->env) / 1000;
     __atomic_store_n(&s->clock_offset_s, offset, __ATOMIC_RELAXED);
@@ -65,8 +77,8 @@ static void learn_clock(struct s3 *s, int64_t signed_at_s, int64_t server_s)
              s->config.endpoint, (long long)(server_s - signed_at_s));
 }
 
-static int may_start(struct s3 *s, const struct hadb_call *call, enum hadb_storage_op op,
-                     struct hadb_error *err)
+int hadb__s3_may_start(struct hadb__s3 *s, const struct hadb_call *call, enum hadb_storage_op op,
+                       struct hadb_error *err)
 {
     return hadb_storage_op_writes(op) ? hadb__write_check(s->env, call, err)
                                       : hadb_call_check(s->env, call, err);
@@ -84,7 +96,7 @@ static void attempts_deinit(struct attempts *a)
 }
 
 /* Fresh credentials for another attempt; settles the request when there are no others. */
-static int take_creds(struct s3 *s, const struct hadb_call *call, struct attempts *a,
+static int take_creds(struct hadb__s3 *s, const struct hadb_call *call, struct attempts *a,
                       struct hadb_error *err)
 {
     struct hadb__s3_creds *creds = NULL;
@@ -103,31 +115,33 @@ static int take_creds(struct s3 *s, const struct hadb_call *call, struct attempt
     return 0;
 }
 
-static int attempt(struct s3 *s, const struct hadb_call *call, struct hadb__s3_request *q,
+static int attempt(struct hadb__s3 *s, const struct hadb_call *call, struct hadb__s3_request *q,
                    struct hadb__http_reply *reply, struct attempts *a, struct hadb_error *err)
 {
     bool first = a->creds == NULL;
-    int r = may_start(s, call, q->op, err);
+    int r = hadb__s3_may_start(s, call, q->op, err);
     r = r ? r : take_creds(s, call, a, err);
     if (r || (!first && a->advice == HADB__S3_SETTLED)) {
         return r;
     }
-    int64_t now_s = now_unix_s(s);
+    int64_t now_s = hadb__s3_now(s);
     r = hadb__s3_sign_request(&s->config, a->creds, now_s, q, err);
     if (r) {
         return r;
     }
-    send_once(s, call, q, reply);
+    struct hadb__http_request request = hadb__s3_http_request(s, q);
+    hadb__http_perform(s->http, &request, call, reply);
+    hadb__s3_count(s, q, reply);
     a->advice = hadb__s3_advise(q, reply, now_s);
     if (a->advice == HADB__S3_LEARN_CLOCK) {
-        learn_clock(s, now_s, reply->date_unix_s);
+        hadb__s3_learn_clock(s, now_s, reply->date_unix_s);
     }
     return 0;
 }
 
 /* One attempt, and another after a refusal that a fresh signature can mend. */
-static int perform(struct s3 *s, const struct hadb_call *call, struct hadb__s3_request *q,
-                   struct hadb__http_reply *reply, struct hadb_error *err)
+int hadb__s3_perform(struct hadb__s3 *s, const struct hadb_call *call, struct hadb__s3_request *q,
+                     struct hadb__http_reply *reply, struct hadb_error *err)
 {
     HADB_CLEANUP(attempts_deinit) struct attempts a = {0};
     for (unsigned i = 0; i < ATTEMPTS_MAX && (i == 0 || a.advice != HADB__S3_SETTLED); i++) {
@@ -142,98 +156,127 @@ static int perform(struct s3 *s, const struct hadb_call *call, struct hadb__s3_r
     return hadb__s3_outcome(&s->config, q, reply, err);
 }
 
-static int s3_get(void *self, const struct hadb_call *call, const char *key, struct hadb_buf *out,
-                  struct hadb_tag *tag, struct hadb_error *err)
+/* --- operations on one object -------------------------------------------------------------------- */
+
+int hadb__s3_io_build(const struct hadb__s3_config *config, const struct hadb_storage_io *io,
+                      struct hadb__s3_request *out, struct hadb_error *err)
 {
-    struct s3 *s = self;
-    HADB_CLEANUP(hadb__s3_request_deinit) struct hadb__s3_request q = {0};
-    HADB_CLEANUP(hadb__http_reply_deinit) struct hadb__http_reply reply = {0};
-    int r = hadb__s3_build_get(&s->config, key, &q, err);
-    r = r ? r : perform(s, call, &q, &reply, err);
+    switch (io->type) {
+    case HADB_IO_GET:
+        return hadb__s3_build_get(config, io->key, out, err);
+    case HADB_IO_GET_RANGE:
+        if (io->len > 0 && io->offset <= (uint64_t)INT64_MAX - io->len) {
+            return hadb__s3_build_range(config, io->key, io->offset, io->len, out, err);
+        }
+        return hadb__s3_build_head(config, io->key, out, err); /* cannot be asked, and is empty */
+    case HADB_IO_HEAD:
+        return hadb__s3_build_head(config, io->key, out, err);
+    default:
+        return hadb__s3_build_put(config, io->key, io->body,
+                                  io->type == HADB_IO_REPLACE ? io->expected : NULL, out, err);
+    }
+}
+
+static int take_range(const struct hadb_storage_io *io, const struct hadb__s3_request *q,
+                      struct hadb__http_reply *reply, struct hadb_error *err)
+{
+    struct hadb_slice part = {0};
+    if (q->op == HADB_STORAGE_OP_HEAD) {
+        hadb_buf_clear(io->out);
+        return 0;
+    }
+    int r = hadb__s3_range_of(q, reply, &part, err);
     if (r) {
         return r;
     }
-    hadb_buf_deinit(out);
-    *out = hadb_buf_take(&reply.body);
+    if (reply->status == 206) {
+        hadb_buf_deinit(io->out);
+        *io->out = hadb_buf_take(&reply->body);
+        return 0;
+    }
+    if (hadb_buf_reserve(io->out, part.len)) {
+        return hadb_fail_nomem(err);
+    }
+    hadb_buf_clear(io->out);
+    return hadb_buf_append(io->out, part.data, part.len) ? hadb_fail_nomem(err) : 0;
+}
+
+int hadb__s3_io_take(const struct hadb_storage_io *io, const struct hadb__s3_request *q,
+                     struct hadb__http_reply *reply, struct hadb_error *err)
+{
+    if (io->type == HADB_IO_GET_RANGE) {
+        return take_range(io, q, reply, err);
+    }
+    if (io->type == HADB_IO_GET) {
+        hadb_buf_deinit(io->out);
+        *io->out = hadb_buf_take(&reply->body);
+    }
+    if (io->type == HADB_IO_HEAD) {
+        io->meta->size_bytes = (uint64_t)reply->length;
+    }
+    struct hadb_tag *tag = io->type == HADB_IO_HEAD ? &io->meta->tag : io->tag;
     if (tag) {
-        memcpy(tag->s, reply.etag, sizeof(tag->s));
+        memcpy(tag->s, reply->etag, sizeof(tag->s));
     }
     return 0;
+}
+
+static int run(struct hadb__s3 *s, const struct hadb_storage_io *io, struct hadb_error *err)
+{
+    HADB_CLEANUP(hadb__s3_request_deinit) struct hadb__s3_request q = {0};
+    HADB_CLEANUP(hadb__http_reply_deinit) struct hadb__http_reply reply = {0};
+    int r = hadb__s3_io_build(&s->config, io, &q, err);
+    r = r ? r : hadb__s3_perform(s, io->call, &q, &reply, err);
+    return r ? r : hadb__s3_io_take(io, &q, &reply, err);
+}
+
+static int s3_get(void *self, const struct hadb_call *call, const char *key, struct hadb_buf *out,
+                  struct hadb_tag *tag, struct hadb_error *err)
+{
+    struct hadb_storage_io io = {
+        .type = HADB_IO_GET, .call = call, .key = key, .out = out, .tag = tag};
+    return run(self, &io, err);
 }
 
 static int s3_head(void *self, const struct hadb_call *call, const char *key,
                    struct hadb_object_meta *out, struct hadb_error *err)
 {
-    struct s3 *s = self;
-    HADB_CLEANUP(hadb__s3_request_deinit) struct hadb__s3_request q = {0};
-    HADB_CLEANUP(hadb__http_reply_deinit) struct hadb__http_reply reply = {0};
-    int r = hadb__s3_build_head(&s->config, key, &q, err);
-    r = r ? r : perform(s, call, &q, &reply, err);
-    if (r == 0) {
-        out->size_bytes = (uint64_t)reply.length;
-        memcpy(out->tag.s, reply.etag, sizeof(out->tag.s));
-    }
-    return r;
+    struct hadb_storage_io io = {.type = HADB_IO_HEAD, .call = call, .key = key, .meta = out};
+    return run(self, &io, err);
 }
 
 static int s3_get_range(void *self, const struct hadb_call *call, const char *key, uint64_t offset,
                         size_t len, struct hadb_buf *out, struct hadb_error *err)
 {
-    struct s3 *s = self;
-    if (len == 0 || offset > (uint64_t)INT64_MAX - len) { /* cannot be asked, and is empty */
-        struct hadb_object_meta meta;
-        int r = s3_head(self, call, key, &meta, err);
-        if (r == 0) {
-            hadb_buf_clear(out);
-        }
-        return r;
-    }
-    HADB_CLEANUP(hadb__s3_request_deinit) struct hadb__s3_request q = {0};
-    HADB_CLEANUP(hadb__http_reply_deinit) struct hadb__http_reply reply = {0};
-    struct hadb_slice part;
-    int r = hadb__s3_build_range(&s->config, key, offset, len, &q, err);
-    r = r ? r : perform(s, call, &q, &reply, err);
-    r = r ? r : hadb__s3_range_of(&q, &reply, &part, err);
-    if (r) {
-        return r;
-    }
-    if (reply.status == 206) {
-        hadb_buf_deinit(out);
-        *out = hadb_buf_take(&reply.body);
-        return 0;
-    }
-    if (hadb_buf_reserve(out, part.len)) {
-        return hadb_fail_nomem(err);
-    }
-    hadb_buf_clear(out);
-    return hadb_buf_append(out, part.data, part.len) ? hadb_fail_nomem(err) : 0;
-}
-
-/* @expected NULL: create. */
-static int put(struct s3 *s, const struct hadb_call *call, const char *key, struct hadb_slice body,
-               const struct hadb_tag *expected, struct hadb_tag *tag, struct hadb_error *err)
-{
-    HADB_CLEANUP(hadb__s3_request_deinit) struct hadb__s3_request q = {0};
-    HADB_CLEANUP(hadb__http_reply_deinit) struct hadb__http_reply reply = {0};
-    int r = hadb__s3_build_put(&s->config, key, body, expected, &q, err);
-    r = r ? r : perform(s, call, &q, &reply, err);
-    if (r == 0 && tag) {
-        memcpy(tag->s, reply.etag, sizeof(tag->s));
-    }
-    return r;
+    struct hadb_storage_io io = {.type = HADB_IO_GET_RANGE,
+                                 .call = call,
+                                 .key = key,
+                                 .offset = offset,
+                                 .len = len,
+                                 .out = out};
+    return run(self, &io, err);
 }
 
 static int s3_create(void *self, const struct hadb_call *call, const char *key,
                      struct hadb_slice body, struct hadb_tag *tag, struct hadb_error *err)
 {
-    return put(self, call, key, body, NULL, tag, err);
+    struct hadb_storage_io io = {
+        .type = HADB_IO_CREATE, .call = call, .key = key, .body = body, .tag = tag};
+    return body.len > HADB_S3_WHOLE_BYTES_MAX ? hadb__s3_upload(self, &io, err)
+                                              : run(self, &io, err);
 }
 
 static int s3_replace(void *self, const struct hadb_call *call, const char *key,
                       struct hadb_slice body, const struct hadb_tag *expected, struct hadb_tag *tag,
                       struct hadb_error *err)
 {
-    return put(self, call, key, body, expected, tag, err);
+    struct hadb_storage_io io = {.type = HADB_IO_REPLACE,
+                                 .call = call,
+                                 .key = key,
+                                 .body = body,
+                                 .expected = expected,
+                                 .tag = tag};
+    return run(self, &io, err);
 }
 
 /* --- listing ------------------------------------------------------------------------------------ */
@@ -274,7 +317,7 @@ static int page_add(void *arg, struct hadb_slice name, uint64_t size_bytes)
     return hadb__object_list_add(page->out, hadb_slice_str(key), size_bytes, page->err);
 }
 
-static int list_page(struct s3 *s, const struct hadb_call *call, struct page *page,
+static int list_page(struct hadb__s3 *s, const struct hadb_call *call, struct page *page,
                      struct hadb_error *err)
 {
     HADB_CLEANUP(hadb__s3_request_deinit) struct hadb__s3_request q = {0};
@@ -286,14 +329,14 @@ static int list_page(struct s3 *s, const struct hadb_call *call, struct page *pa
     }
     int r =
         hadb__s3_build_list(&s->config, page->prefix, after, page->max - page->out->len, &q, err);
-    r = r ? r : perform(s, call, &q, &reply, err);
+    r = r ? r : hadb__s3_perform(s, call, &q, &reply, err);
     r = r ? r : hadb__s3_xml_list(hadb_buf_slice(&reply.body), &listing, err);
     page->out->truncated = r == 0 && listing.truncated;
     return r;
 }
 
 /* PREFIX/text, NUL-terminated. */
-static int whole_name(const struct s3 *s, const char *text, struct hadb_buf *out)
+static int whole_name(const struct hadb__s3 *s, const char *text, struct hadb_buf *out)
 {
     int r = s->config.prefix[0] ? hadb_buf_printf(out, "%s/", s->config.prefix) : 0;
     r = r ? r : hadb_buf_append_str(out, text);
@@ -303,7 +346,7 @@ static int whole_name(const struct s3 *s, const char *text, struct hadb_buf *out
 static int s3_list(void *self, const struct hadb_call *call, const char *prefix, const char *after,
                    size_t max, struct hadb_object_list *out, struct hadb_error *err)
 {
-    struct s3 *s = self;
+    struct hadb__s3 *s = self;
     HADB_CLEANUP(hadb_buf_deinit) struct hadb_buf whole = {0};
     struct page page = {.config = &s->config, .out = out, .max = max, .err = err};
     int r = whole_name(s, prefix, &whole);
@@ -329,13 +372,13 @@ static int s3_list(void *self, const struct hadb_call *call, const char *prefix,
 
 /* --- deletion, opening, closing ----------------------------------------------------------------- */
 
-static int delete_batch(struct s3 *s, const struct hadb_call *call, const char *const *keys,
+static int delete_batch(struct hadb__s3 *s, const struct hadb_call *call, const char *const *keys,
                         size_t len, struct hadb_error *err)
 {
     HADB_CLEANUP(hadb__s3_request_deinit) struct hadb__s3_request q = {0};
     HADB_CLEANUP(hadb__http_reply_deinit) struct hadb__http_reply reply = {0};
     int r = hadb__s3_build_delete(&s->config, keys, len, &q, err);
-    r = r ? r : perform(s, call, &q, &reply, err);
+    r = r ? r : hadb__s3_perform(s, call, &q, &reply, err);
     return r ? r : hadb__s3_delete_result(&s->config, &reply, err);
 }
 
@@ -356,12 +399,27 @@ static uint32_t s3_caps(void *self)
     return HADB_STORAGE_CAP_REPLACE | HADB_STORAGE_CAP_DURABLE | HADB_STORAGE_CAP_SHARED;
 }
 
+static void s3_usage(void *self, struct hadb_storage_usage *out)
+{
+    const struct hadb__s3 *s = self;
+    *out = (struct hadb_storage_usage){
+        .puts = __atomic_load_n(&s->usage.puts, __ATOMIC_RELAXED),
+        .gets = __atomic_load_n(&s->usage.gets, __ATOMIC_RELAXED),
+        .deletes = __atomic_load_n(&s->usage.deletes, __ATOMIC_RELAXED),
+        .sent_bytes = __atomic_load_n(&s->usage.sent_bytes, __ATOMIC_RELAXED),
+        .received_bytes = __atomic_load_n(&s->usage.received_bytes, __ATOMIC_RELAXED),
+    };
+}
+
 static void s3_close(void *self)
 {
-    struct s3 *s = self;
+    struct hadb__s3 *s = self;
+    hadb__engine_close(s->engine);
+    hadb__s3_uploads_deinit(s);
     hadb__s3_provider_close(s->provider);
     hadb__http_close(s->http);
     hadb__s3_config_deinit(&s->config);
+    hadb_mutex_deinit(&s->mu);
     hadb_free(s);
 }
 
@@ -377,12 +435,17 @@ static const struct hadb_storage_ops s3_ops = {
     .delete_many = s3_delete_many,
     .caps = s3_caps,
     .close = s3_close,
+    .submit = hadb__s3_submit,
+    .fd = hadb__s3_fd,
+    .drive = hadb__s3_drive,
+    .usage = s3_usage,
 };
 
-static int s3_init(struct s3 *s, const struct hadb_url *url, struct hadb_error *err)
+static int s3_init(struct hadb__s3 *s, const struct hadb_url *url, struct hadb_error *err)
 {
     int r = hadb__s3_config_open(url, hadb_environ_get, &s->config, err);
     r = r ? r : hadb__http_open(s->env, &s->http, err);
+    r = r ? r : hadb__engine_open(s->env, &s->engine, err);
     struct hadb__s3_provider_options options = {
         .env = s->env,
         .getvar = hadb_environ_get,
@@ -402,11 +465,12 @@ static int s3_init(struct s3 *s, const struct hadb_url *url, struct hadb_error *
 int hadb__storage_s3_open(const struct hadb_url *url, const struct hadb_env *env,
                           struct hadb_storage *out, struct hadb_error *err)
 {
-    struct s3 *s = hadb_calloc(1, sizeof(*s));
+    struct hadb__s3 *s = hadb_calloc(1, sizeof(*s));
     if (!s) {
         return hadb_fail_nomem(err);
     }
     s->env = env;
+    hadb_mutex_init(&s->mu, 0);
     int r = s3_init(s, url, err);
     if (r) {
         s3_close(s);

@@ -94,6 +94,11 @@ uint32_t hadb__wrapper_caps(void *self)
     return hadb_storage_caps(&((struct hadb__wrapper *)self)->inner);
 }
 
+void hadb__wrapper_usage(void *self, struct hadb_storage_usage *out)
+{
+    hadb_storage_usage(&((struct hadb__wrapper *)self)->inner, out);
+}
+
 int hadb__request_send(struct hadb_storage *s, const struct hadb__request *q,
                        struct hadb_error *err)
 {

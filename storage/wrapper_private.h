@@ -70,10 +70,11 @@ int hadb__wrapper_list(void *self, const struct hadb_call *call, const char *pre
 int hadb__wrapper_delete_many(void *self, const struct hadb_call *call, const char *const *keys,
                               size_t len, struct hadb_error *err);
 uint32_t hadb__wrapper_caps(void *self);
+void hadb__wrapper_usage(void *self, struct hadb_storage_usage *out);
 
 #define HADB__WRAPPER_METHODS                                                                     \
     .abi = HADB_STORAGE_ABI, .get = hadb__wrapper_get, .get_range = hadb__wrapper_get_range,      \
     .head = hadb__wrapper_head, .create = hadb__wrapper_create, .replace = hadb__wrapper_replace, \
     .list = hadb__wrapper_list, .delete_many = hadb__wrapper_delete_many,                         \
-    .caps = hadb__wrapper_caps
+    .caps = hadb__wrapper_caps, .usage = hadb__wrapper_usage
 #endif

@@ -35,6 +35,44 @@ struct hadb_object_list {
     bool truncated; /* there may be more: list again after the last key */
 };
 
+enum hadb_storage_io_type {
+    HADB_IO_GET = 1,
+    HADB_IO_GET_RANGE,
+    HADB_IO_HEAD,
+    HADB_IO_CREATE,
+    HADB_IO_REPLACE,
+};
+
+/**
+ * One asynchronous request: the arguments of the method of that name, and its result. Embedded by its
+ * owner, who leaves it and all it points to alone from submit until done. Zero value + what is needed.
+ */
+struct hadb_storage_io {
+    enum hadb_storage_io_type type;
+    const struct hadb_call *call;    /* may be NULL */
+    const char *key;
+    uint64_t offset;                 /* get_range */
+    size_t len;                      /* get_range */
+    struct hadb_slice body;          /* create, replace */
+    const struct hadb_tag *expected; /* replace */
+    struct hadb_buf *out;            /* get, get_range */
+    struct hadb_tag *tag;            /* get, create, replace; may be NULL */
+    struct hadb_object_meta *meta;   /* head */
+    /* From hadb_storage_drive() or hadb_storage_close(), once; may submit more, and @io again. */
+    void (*done)(struct hadb_storage_io *io);
+    void *arg;
+    int result; /* as of the blocking method; its outputs are written on 0 only */
+    struct hadb_error err;
+};
+
+/** What a backend has sent over the network since it was opened, by what providers charge for. */
+struct hadb_storage_usage {
+    uint64_t puts;    /* PUT, POST, LIST: one price */
+    uint64_t gets;    /* GET, HEAD */
+    uint64_t deletes; /* free of charge */
+    uint64_t sent_bytes, received_bytes; /* bodies */
+};
+
 /**
  * Methods of a backend. Keys are 1..1024 bytes of [A-Za-z0-9._/-], with no leading or trailing slash,
  * no "//" and no part that starts with a dot. All methods may block until call->deadline_ms and are
@@ -72,6 +110,12 @@ struct hadb_storage_ops {
                        size_t len, struct hadb_error *err);
     uint32_t (*caps)(void *self);
     void (*close)(void *self); /* required; frees self */
+    /* The asynchronous path, all three or none: hadb_storage_submit, _fd, _drive. Optional. */
+    int (*submit)(void *self, struct hadb_storage_io *io, struct hadb_error *err);
+    int (*fd)(void *self);
+    size_t (*drive)(void *self);
+    /* Optional; without it nothing is counted. */
+    void (*usage)(void *self, struct hadb_storage_usage *out);
     /* abi 2 starts here: append only, never reorder */
 };
 
@@ -136,6 +180,28 @@ HADB_API int hadb_storage_list(struct hadb_storage *storage, const struct hadb_c
                                struct hadb_object_list *out, struct hadb_error *err);
 HADB_API int hadb_storage_delete_many(struct hadb_storage *storage, const struct hadb_call *call,
                                       const char *const *keys, size_t len, struct hadb_error *err);
+
+/**
+ * Start a request that does not block: it runs while hadb_storage_drive() is called, which a loop does whenever
+ * hadb_storage_fd() is readable. The three are called on one thread; blocking methods may run beside them.
+ *
+ * Returns    0: done will be called, never from inside of this call
+ * Errors     HADB_ENOTSUP (the backend, or a wrapper around it, has no such path), HADB_EBUSY (too many run, or
+ *            credentials must be asked for, which blocks: use the blocking method on another thread now),
+ *            HADB_EINVAL, HADB_ETOOBIG, HADB_ECANCELED, HADB_EUNAVAIL, HADB_ETIMEDOUT (a read), HADB_EIO, HADB_ENOMEM;
+ *            nothing was sent and done is not called
+ * Threads    one thread at a time
+ */
+HADB_API int hadb_storage_submit(struct hadb_storage *storage, struct hadb_storage_io *io,
+                                 struct hadb_error *err);
+/** A descriptor to watch: readable when there is something to drive. Returns it, or -1. Errors none. Threads as submit. */
+HADB_API int hadb_storage_fd(struct hadb_storage *storage);
+/** Do what is to do and report what is done, without blocking. Returns how many requests run. Errors none. Threads as submit. */
+HADB_API size_t hadb_storage_drive(struct hadb_storage *storage);
+
+/** Requests that were sent so far; zero from a backend that sends none. Returns nothing. Errors none. Threads any. */
+HADB_API void hadb_storage_usage(const struct hadb_storage *storage,
+                                 struct hadb_storage_usage *out);
 
 /** What the backend can do. Returns HADB_STORAGE_CAP_* bits. Errors none. Threads any. */
 HADB_API uint32_t hadb_storage_caps(const struct hadb_storage *storage);

@@ -3,10 +3,11 @@
 """An S3 server in memory, for tests: strict about signatures, and wrong exactly where a script says so.
 
 It serves one bucket on loopback. POST /-/control takes a JSON object and answers with one:
-  {"reset": true}                 everything as at the start, but the objects
+  {"reset": true}                 everything as at the start, but the objects; uploads are forgotten
   {"set": {NAME: VALUE}}          see SETTINGS
   {"fault": {...}}                one more fault, see FAULTS; {"release": true} ends waiting ones
   {"put": {NAME: TEXT}}           objects as somebody else would have stored them
+  {"upload": {NAME: SECONDS}}     uploads in parts that were begun so long ago and not ended
   {}                              {"requests": [...], "counts": {"GET": 3, ...}, "connections": N, ...}
 It also plays STS, container and instance metadata below /-/sts, /-/container and /-/imds.
 """
@@ -55,6 +56,7 @@ FAULTS = {
     "drop_apply_later": "close the connection, apply it at release",
     "stall": "apply nothing and say nothing until release",
     "apply_stall": "apply it, then say nothing until release",
+    "gather": "apply it, and answer once `count` such requests wait for that",
     "truncate": "send only `bytes` of the body, then close",
     "drip": "send the body byte by byte, `ms` apart",
     "inside_headers": "close before the headers of the answer have ended",
@@ -113,6 +115,7 @@ class S3Server(socketserver.ThreadingTCPServer):
     def __init__(self, port=0):
         self.mu = threading.Lock()
         self.objects = {}  # name: (body, etag)
+        self.uploads = {}  # id: {"name", "initiated", "parts": {number: (body, etag)}}
         self.serial = 0
         self.connections = 0
         self.release = threading.Event()
@@ -128,7 +131,7 @@ class S3Server(socketserver.ThreadingTCPServer):
 
     def reset(self):
         self.settings = json.loads(json.dumps(SETTINGS))
-        self.faults, self.log = [], []
+        self.faults, self.log, self.gate = [], [], None
         self.release.set()
         self.release = threading.Event()
 
@@ -138,6 +141,7 @@ class S3Server(socketserver.ThreadingTCPServer):
         with self.mu:
             if wish.get("reset"):
                 self.reset()
+                self.uploads.clear()
             for name, value in wish.get("set", {}).items():
                 assert name in SETTINGS, name
                 self.settings[name] = value
@@ -146,6 +150,8 @@ class S3Server(socketserver.ThreadingTCPServer):
                 assert fault["do"] in FAULTS, fault
                 fault.setdefault("times", 1)
                 self.faults.append(fault)
+            for name, age_s in wish.get("upload", {}).items():  # begun by somebody else, so long ago
+                self.begin_upload(name, age_s)
             for name, text in wish.get("put", {}).items():
                 self.objects[name] = (text.encode(), self.new_tag(text.encode()))
             if wish.get("release"):
@@ -156,6 +162,7 @@ class S3Server(socketserver.ThreadingTCPServer):
                 counts[entry["method"]] = counts.get(entry["method"], 0) + 1
             return {"requests": self.log[-100:], "counts": counts, "total": len(self.log),
                     "connections": self.connections, "objects": len(self.objects),
+                    "uploads": sorted(u["name"] for u in self.uploads.values()),
                     "faults_left": sum(f["times"] for f in self.faults)}
 
     def take_fault(self, request):
@@ -166,6 +173,15 @@ class S3Server(socketserver.ThreadingTCPServer):
                     fault["times"] -= 1
                     return fault
         return None
+
+    def gather(self, count):
+        with self.mu:
+            self.gate = self.gate or threading.Barrier(count)
+            gate = self.gate
+        try:
+            gate.wait(20)
+        except threading.BrokenBarrierError:
+            raise Hang from None
 
     # --- who asks --------------------------------------------------------------------------------
 
@@ -268,6 +284,78 @@ class S3Server(socketserver.ThreadingTCPServer):
             self.objects[name] = (request.body, tag)
         return 200, [("ETag", tag)], b""
 
+    # --- uploads in parts --------------------------------------------------------------------------
+
+    def begin_upload(self, name, age_s=0):
+        self.serial += 1
+        identity = f"upload/{self.serial}+&="  # as opaque as they come
+        self.uploads[identity] = {"name": name, "initiated": self.now() - age_s, "parts": {}}
+        return identity
+
+    def upload_of(self, request, name):
+        upload = self.uploads.get(request.param("uploadId"))
+        if not upload or upload["name"] != name:
+            raise Refused(404, "NoSuchUpload")
+        return upload
+
+    def put_part(self, request, name):
+        with self.mu:
+            tag = self.new_tag(request.body)
+            self.upload_of(request, name)["parts"][int(request.param("partNumber"))] = (request.body, tag)
+        return 200, [("ETag", tag)], b""
+
+    def complete(self, request, name):
+        given = [(int(p.findtext("PartNumber")), p.findtext("ETag"))
+                 for p in ET.fromstring(request.body).findall("Part")]
+        with self.mu:
+            parts = self.upload_of(request, name)["parts"]
+            if [(n, parts[n][1]) for n in sorted(parts)] != given or \
+                    any(len(parts[n][0]) < 5 << 20 for n, _ in given[:-1]):
+                raise Refused(400, "InvalidPart")
+            refusal = self.refuse_put(name, request.headers)
+            if refusal:
+                raise refusal
+            body = b"".join(parts[n][0] for n, _ in given)
+            tag = self.new_tag(body)
+            self.objects[name] = (body, tag)
+            del self.uploads[request.param("uploadId")]
+        shown = tag.replace('"', "&quot;")
+        return 200, [], ("<?xml version=\"1.0\"?><CompleteMultipartUploadResult "
+                         "xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\">"
+                         f"<ETag>{shown}</ETag></CompleteMultipartUploadResult>").encode()
+
+    def list_uploads(self, request):
+        stamp = "%Y-%m-%dT%H:%M:%S.000Z"
+        with self.mu:
+            found = "".join(
+                f"<Upload><Key>{encode(u['name'], UNRESERVED + '/')}</Key><UploadId>"
+                f"{i.replace('&', '&amp;')}</UploadId><Initiated>"
+                f"{time.strftime(stamp, time.gmtime(u['initiated']))}</Initiated></Upload>"
+                for i, u in self.uploads.items() if u["name"].startswith(request.param("prefix", "")))
+        return 200, [], (f"<ListMultipartUploadsResult><EncodingType>url</EncodingType>{found}"
+                         "<IsTruncated>false</IsTruncated></ListMultipartUploadsResult>").encode()
+
+    def act_on_upload(self, request, name):
+        """What belongs to uploads in parts, or None."""
+        method, names = request.method, {n for n, _ in request.query}
+        if "uploads" in names and method == "GET":
+            return self.list_uploads(request)
+        if "uploads" in names and method == "POST":
+            with self.mu:
+                identity = self.begin_upload(name).replace("&", "&amp;")
+            return 200, [], (f"<InitiateMultipartUploadResult><UploadId>{identity}</UploadId>"
+                             "</InitiateMultipartUploadResult>").encode()
+        if "uploadId" not in names:
+            return None
+        if method == "PUT":
+            return self.put_part(request, name)
+        if method == "POST":
+            return self.complete(request, name)
+        with self.mu:
+            self.upload_of(request, name)
+            del self.uploads[request.param("uploadId")]
+        return 204, [], b""
+
     def get(self, request, name):
         with self.mu:
             held = self.objects.get(name)
@@ -329,6 +417,9 @@ class S3Server(socketserver.ThreadingTCPServer):
             bucket, name = BUCKET, urllib.parse.unquote(request.path)[1:]
         if bucket != BUCKET:
             raise Refused(404, "NoSuchBucket")
+        answer = self.act_on_upload(request, name)
+        if answer:
+            return answer
         if not name and request.method == "GET":
             return self.list(request)
         if not name and request.method == "POST" and request.param("delete") is not None:
@@ -445,6 +536,8 @@ class Handler(socketserver.StreamRequestHandler):
         if do == "apply_stall":
             release.wait(30)
             raise Hang
+        if do == "gather":
+            self.server.gather(fault["count"])
         return status, headers, body
 
     def apply_later(self, request, release):

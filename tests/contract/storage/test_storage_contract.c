@@ -107,6 +107,29 @@ static void create__takes_a_large_body(void **state)
     free(bytes);
 }
 
+/* A backend may send such a body in parts: it still appears at once, and once. */
+static void create__of_a_very_large_body_happens_once(void **state)
+{
+    struct fixture *f = *state;
+    struct test_rng rng;
+    struct hadb_tag made = {""}, read = {""};
+    size_t len = (20u << 20) + 7;
+    uint8_t *bytes = malloc(len);
+    assert_non_null(bytes);
+    test_rng_seed(&rng, 8);
+    test_rng_fill(&rng, bytes, len);
+    struct hadb_slice body = hadb_slice(bytes, len);
+    assert_done(f, hadb_storage_create(&f->s, NULL, "vast", body, &made, &f->err));
+    assert_int_equal(hadb_storage_create(&f->s, NULL, "vast", body, NULL, &f->err), HADB_EXISTS);
+    assert_int_equal(create(f, "vast", "small"), HADB_EXISTS);
+    assert_done(f, hadb_storage_get(&f->s, NULL, "vast", &f->got, &read, &f->err));
+    assert_true(hadb_slice_eq(hadb_buf_slice(&f->got), body));
+    assert_string_equal(made.s, read.s);
+    body.len--;
+    assert_done(f, hadb_storage_replace(&f->s, NULL, "vast", body, &made, NULL, &f->err));
+    free(bytes);
+}
+
 static void create__refuses_a_body_over_the_limit(void **state)
 {
     struct fixture *f = *state;
@@ -535,6 +558,7 @@ int main(int argc, char **argv)
         contract(create__of_a_taken_key_says_exists_and_keeps_the_first_bytes),
         contract(create__takes_an_empty_body),
         contract(create__takes_a_large_body),
+        contract(create__of_a_very_large_body_happens_once),
         contract(create__refuses_a_body_over_the_limit),
         contract(key__can_have_the_longest_length),
         contract(missing__object_is_absent_for_all_reads),

@@ -1,0 +1,117 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Hop 6 of 8. Owns the requests of "s3://" that run without blocking.
+ *
+ * Thread: that of submit and drive; the blocking methods may run beside them on others.
+ * Invariants: as storage_s3.c: a request is sent a second time only after it was refused for its clock. done is
+ * called from drive or close, once per accepted request.
+ * Happy path: submit signs with the credentials at hand and sends; drive reports.
+ * Failure modes: credentials that are due are not asked for here, since that blocks: submit answers HADB_EBUSY, and
+ * the blocking method, to which the caller turns then, gets them. When the server refuses credentials the request
+ * ends with a retryable HADB_EAUTH, nothing written, and the next submit says so.
+ */
+#include "base/alloc.h"
+#include "base/buf.h"
+#include "base/error.h"
+#include "storage/storage_private.h"
+#include "storage/storage_s3_private.h"
+
+struct op {
+    struct hadb__s3 *s;
+    struct hadb_storage_io *io;
+    struct hadb__task task;
+    struct hadb__s3_request q;
+    struct hadb__http_reply reply;
+    int64_t signed_at_s;
+    bool again; /* the second attempt */
+};
+
+static void op_free(struct op *op)
+{
+    hadb__s3_request_deinit(&op->q);
+    hadb__http_reply_deinit(&op->reply);
+    hadb_free(op);
+}
+
+static int send_op(struct op *op, struct hadb_error *err)
+{
+    struct hadb__s3 *s = op->s;
+    struct hadb__s3_creds *creds = NULL;
+    int r = hadb__s3_may_start(s, op->io->call, op->q.op, err);
+    r = r ? r : hadb__s3_provider_try(s->provider, &creds, err);
+    if (r) {
+        return r;
+    }
+    op->signed_at_s = hadb__s3_now(s);
+    r = hadb__s3_sign_request(&s->config, creds, op->signed_at_s, &op->q, err);
+    hadb__s3_creds_unref(creds);
+    if (r) {
+        return r;
+    }
+    op->task.request = hadb__s3_http_request(s, &op->q);
+    return hadb__engine_start(s->engine, &op->task, err);
+}
+
+/* The server refused the credentials: has the source been asked about them since? */
+static void reject(struct op *op)
+{
+    struct hadb__s3_creds *creds = NULL;
+    if (hadb__s3_provider_try(op->s->provider, &creds, NULL) == 0) {
+        hadb__s3_provider_reject(op->s->provider, creds);
+        hadb__s3_creds_unref(creds);
+    }
+    op->io->err.retryable = hadb__s3_provider_try(op->s->provider, &creds, NULL) != 0;
+    hadb__s3_creds_unref(creds);
+}
+
+static void on_done(struct hadb__task *task)
+{
+    struct op *op = task->arg;
+    struct hadb__s3 *s = op->s;
+    struct hadb_storage_io *io = op->io;
+    hadb__s3_count(s, &op->q, &op->reply);
+    enum hadb__s3_advice advice = hadb__s3_advise(&op->q, &op->reply, op->signed_at_s);
+    if (advice == HADB__S3_LEARN_CLOCK && !op->again) {
+        op->again = true;
+        hadb__s3_learn_clock(s, op->signed_at_s, op->reply.date_unix_s);
+        if (send_op(op, NULL) == 0) {
+            return;
+        }
+    }
+    int r = hadb__s3_outcome(&s->config, &op->q, &op->reply, &io->err);
+    r = r ? r : hadb__s3_io_take(io, &op->q, &op->reply, &io->err);
+    if (r < 0 && advice == HADB__S3_RENEW_CREDENTIALS) {
+        reject(op);
+    }
+    op_free(op);
+    hadb__storage_io_done(io, r);
+}
+
+int hadb__s3_submit(void *self, struct hadb_storage_io *io, struct hadb_error *err)
+{
+    struct op *op = hadb_calloc(1, sizeof(*op));
+    if (!op) {
+        return hadb_fail_nomem(err);
+    }
+    op->s = self;
+    op->io = io;
+    op->task =
+        (struct hadb__task){.call = io->call, .reply = &op->reply, .done = on_done, .arg = op};
+    io->err = (struct hadb_error){0};
+    int r = hadb__s3_io_build(&op->s->config, io, &op->q, err);
+    r = r ? r : send_op(op, err);
+    if (r) {
+        op_free(op);
+    }
+    return r;
+}
+
+int hadb__s3_fd(void *self)
+{
+    return hadb__engine_fd(((struct hadb__s3 *)self)->engine);
+}
+
+size_t hadb__s3_drive(void *self)
+{
+    return hadb__engine_drive(((struct hadb__s3 *)self)->engine);
+}
