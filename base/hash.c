@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * SHA-256 and comparisons of hashes, ids and secrets.
+ * SHA-256, HMAC and comparisons of hashes, ids and secrets.
  *
  * Thread: any; a stream belongs to one thread at a time.
  * Why not EVP: an EVP digest allocates and may fail, and hashing must be able to do neither (the chain
@@ -10,6 +10,7 @@
 #define OPENSSL_SUPPRESS_DEPRECATED
 #include "base/hash.h"
 
+#include <openssl/crypto.h>
 #include <openssl/sha.h>
 #include <string.h>
 
@@ -36,6 +37,43 @@ void hadb_sha256(const void *data, size_t len, struct hadb_hash *out)
     sha256_update(&ctx, data, len);
     ok = SHA256_Final(out->b, &ctx);
     HADB_ASSERT(ok == 1);
+}
+
+/* One of the two passes: the key, padded to a block with @pad, then @data. */
+static void hmac_pass(const uint8_t key[SHA256_CBLOCK], uint8_t pad, const void *data, size_t len,
+                      uint8_t out[SHA256_DIGEST_LENGTH])
+{
+    SHA256_CTX ctx;
+    uint8_t block[SHA256_CBLOCK];
+    for (size_t i = 0; i < sizeof block; i++) {
+        block[i] = key[i] ^ pad;
+    }
+    int ok = SHA256_Init(&ctx);
+    HADB_ASSERT(ok == 1);
+    sha256_update(&ctx, block, sizeof block);
+    sha256_update(&ctx, data, len);
+    ok = SHA256_Final(out, &ctx);
+    HADB_ASSERT(ok == 1);
+    OPENSSL_cleanse(block, sizeof block);
+    OPENSSL_cleanse(&ctx, sizeof ctx);
+}
+
+void hadb_hmac_sha256(const void *key, size_t key_len, const void *data, size_t len,
+                      struct hadb_hash *out)
+{
+    uint8_t padded[SHA256_CBLOCK] = {0}, inner[SHA256_DIGEST_LENGTH];
+    struct hadb_hash hashed;
+    if (key_len > sizeof padded) {
+        hadb_sha256(key, key_len, &hashed);
+        memcpy(padded, hashed.b, sizeof hashed.b);
+        OPENSSL_cleanse(&hashed, sizeof hashed);
+    } else if (key_len > 0) {
+        memcpy(padded, key, key_len);
+    }
+    hmac_pass(padded, 0x36, data, len, inner);
+    hmac_pass(padded, 0x5c, inner, sizeof inner, out->b);
+    OPENSSL_cleanse(padded, sizeof padded);
+    OPENSSL_cleanse(inner, sizeof inner);
 }
 
 struct hadb_sha256_stream *hadb_sha256_new(void)

@@ -6,6 +6,10 @@
 
 void hadb_sha256(const void *data, size_t len, struct hadb_hash *out);
 
+/* HMAC-SHA256 (RFC 2104). @out may be @key; nothing of the key is left on the stack. */
+void hadb_hmac_sha256(const void *key, size_t key_len, const void *data, size_t len,
+                      struct hadb_hash *out);
+
 struct hadb_sha256_stream; /* heap */
 struct hadb_sha256_stream *hadb_sha256_new(void); /* NULL when out of memory */
 void hadb_sha256_update(struct hadb_sha256_stream *s, const void *data, size_t len);

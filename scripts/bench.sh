@@ -8,7 +8,7 @@ set -euo pipefail
 cd "$root"
 
 # shellcheck disable=SC2086
-install_packages $packages_build
+install_packages $packages_build python3
 case " $* " in
 *" vanish "* | *"=vanish "*) install_packages iproute2 ;;
 esac
@@ -21,5 +21,12 @@ if [ "$name" = engine ]; then
         [ "$arg" = --json ] || args+=("$arg")
     done
     exec build-release/bench/bench_engine "${args[@]}"
+fi
+if [ "$name" = s3client ]; then
+    shift
+    scripts/minio.sh --build >/dev/null
+    tls=()
+    [ "${1:-}" != --tls ] || { tls=(--tls) && shift; }
+    exec python3 scripts/minio.py "${tls[@]}" build-release/bench/bench_s3client "$@"
 fi
 exec build-release/bench/hadb-bench "$@"

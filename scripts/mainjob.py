@@ -23,6 +23,7 @@ import time
 
 sys.dont_write_bytecode = True
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+import minio  # noqa: E402
 from cluster import Client, Cluster, Failure, request_id, wait_for  # noqa: E402
 
 DB = "main"
@@ -332,7 +333,9 @@ class Job:
     def run(self):
         self.packages, self.stanzas = read_stanzas(DPKG)
         self.extra, self.maybe = {}, set()
-        self.timed("start", "three nodes, local storage, file lease", self.start)
+        where = self.store.split(":")[0] if self.args.store else "local"
+        lease = self.args.lease.split(":")[0] if self.args.lease else "file"
+        self.timed("start", f"three nodes, {where} storage, {lease} lease", self.start)
         self.timed("load", DPKG, self.load)
         self.until = time.monotonic() + self.args.seconds
         self.timed("write", "numbered records, DURABLE", self.start_writers)
@@ -371,7 +374,7 @@ def parse():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--binary", default=os.path.join(root, "build-release", "hadb"), metavar="PATH",
                         help="the program hadb (default: %(default)s)")
-    parser.add_argument("--store", metavar="URL", help="storage (default: a folder)")
+    parser.add_argument("--store", metavar="URL", help="storage (default: a folder); s3: a MinIO of its own")
     parser.add_argument("--lease", metavar="URL", help="lease store (default: a folder)")
     parser.add_argument("--seconds", type=float, default=10, metavar="N",
                         help="keep writing for at least this long, 1 to 40 (default %(default)g)")
@@ -386,6 +389,16 @@ def parse():
         parser.error(f"there is no {DPKG} on this machine")
     args.binary = os.path.abspath(args.binary)
     return args
+
+
+def start_minio(args):
+    """A server for --store s3; nodes find its credentials in the environment."""
+    server = minio.Minio()
+    args.store = server.url
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        del os.environ[name]
+    os.environ.update(minio.environment(server.url, server.credentials))
+    return server
 
 
 def end(number, _frame):
@@ -403,6 +416,7 @@ def main():
     for number in (signal.SIGALRM, *ENDINGS):
         signal.signal(number, end)
     signal.alarm(TOTAL_SECONDS)
+    server = start_minio(args) if args.store == "s3" else None
     job = Job(args)
     failure = None
     if not args.json:
@@ -416,6 +430,8 @@ def main():
         signal.alarm(0)
         job.stop.set()
         job.cluster.close()
+        if server:
+            server.close()
     took = time.monotonic() - started
     if args.json:
         print(json.dumps({"ok": failure is None, "failure": failure, "seconds": round(took, 1),

@@ -14,6 +14,8 @@
 #include <stdio.h>
 #include <string.h>
 #include <strings.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 #include "base/alloc.h"
 #include "base/buf.h"
@@ -23,7 +25,7 @@
 
 #define CANCEL_STEP_MS 20u /* how late a cancel may be noticed */
 #define POLL_MS_MAX 1000u
-#define BODY_RESERVE_BYTES_MAX (1u << 20) /* room taken on the word of Content-Length alone */
+#define HUGE_BYTES_MIN ((size_t)4 << 20)
 
 /* --- inside curl -------------------------------------------------------------------------------- */
 
@@ -44,7 +46,7 @@ static bool header_is(struct hadb_slice line, const char *name, struct hadb_slic
 {
     const char *text = line.data;
     size_t at = strlen(name);
-    if (line.len <= at || strncasecmp(text, name, at) != 0 || text[at] != ':') {
+    if (line.len <= at || text[at] != ':' || strncasecmp(text, name, at) != 0) {
         return false;
     }
     at++;
@@ -128,7 +130,8 @@ static void read_header(struct hadb__easy *h, struct hadb_slice line)
     } else if (header_is(line, "x-amz-bucket-region", &value)) {
         (void)copy_text(value, reply->region, sizeof(reply->region));
     } else if (header_is(line, "date", &value)) {
-        if (copy_text(value, text, sizeof(text))) {
+        /* Of a refusal alone: there a clock may be learnt from it. */
+        if (reply->status >= 300 && copy_text(value, text, sizeof(text))) {
             reply->date_unix_s = (int64_t)curl_getdate(text, NULL);
         }
     }
@@ -158,6 +161,19 @@ static bool is_success(const struct hadb__http_reply *reply)
     return reply->status >= 200 && reply->status <= 299;
 }
 
+/*
+ * Room for the whole body on the word of Content-Length, which is at most reply_bytes_max: address space alone, until
+ * bytes come. Large pages make filling it several times cheaper. Whether there is room, the append tells.
+ */
+static void reserve_body(struct hadb_buf *body, size_t len)
+{
+    if (hadb_buf_reserve(body, len) == 0 && len >= HUGE_BYTES_MIN) {
+        size_t page = (size_t)sysconf(_SC_PAGESIZE), skip = (size_t)(-(uintptr_t)body->data % page);
+        (void)madvise(body->data + skip, body->cap - skip - (body->cap - skip) % page,
+                      MADV_HUGEPAGE);
+    }
+}
+
 static size_t on_body(char *data, size_t size, size_t count, void *arg)
 {
     struct hadb__easy *h = arg;
@@ -177,9 +193,7 @@ static size_t on_body(char *data, size_t size, size_t count, void *arg)
         return 0;
     }
     if (reply->body.len == 0 && reply->length > 0) {
-        size_t all = HADB_MIN((size_t)reply->length, (size_t)BODY_RESERVE_BYTES_MAX);
-        (void)hadb_buf_reserve(&reply->body,
-                               all); /* the append below tells whether there is room */
+        reserve_body(&reply->body, (size_t)reply->length);
     }
     if (hadb_buf_append(&reply->body, data, len)) {
         reply->failure = HADB__HTTP_NO_MEMORY;

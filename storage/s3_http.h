@@ -44,7 +44,7 @@ struct hadb__http_reply {
     char text[200]; /* of a failure */
     int64_t length; /* Content-Length; -1 = none */
     bool chunked;
-    int64_t date_unix_s;         /* Date; -1 = none */
+    int64_t date_unix_s;         /* Date of a refusal; -1 = none */
     char etag[HADB_TAG_MAX + 1]; /* "" when absent, repeated, too long or not printable */
     char content_range[80];
     char region[40];                            /* x-amz-bucket-region */

@@ -10,8 +10,6 @@
 #include "storage/s3_sign.h"
 
 #include <openssl/crypto.h>
-#include <openssl/evp.h>
-#include <openssl/hmac.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -178,33 +176,26 @@ int hadb__s3_canonical(const struct hadb__s3_to_sign *request, struct hadb_buf *
     return r ? r : hadb_buf_printf(out, "\n%s", request->payload_hash);
 }
 
-/* HMAC-SHA256 with OpenSSL, which allocates. @out may be @key. */
-static int hmac(const uint8_t *key, size_t key_len, const char *text, size_t len, uint8_t out[32])
+/* One link of the chain, in place. */
+static void chain(struct hadb_hash *key, const char *text)
 {
-    unsigned out_len = 0;
-    uint8_t result[32];
-    if (!HMAC(EVP_sha256(), key, (int)key_len, (const uint8_t *)text, len, result, &out_len)) {
-        return HADB_ENOMEM;
-    }
-    HADB_ASSERT(out_len == sizeof(result));
-    memcpy(out, result, sizeof(result));
-    OPENSSL_cleanse(result, sizeof(result));
-    return 0;
+    hadb_hmac_sha256(key->b, sizeof(key->b), text, strlen(text), key);
 }
 
 /* The key of a day, region and service, from the secret. */
-static int derive_key(const struct hadb__s3_to_sign *request, uint8_t key[32])
+static int derive_key(const struct hadb__s3_to_sign *request, struct hadb_hash *key)
 {
     HADB_CLEANUP(hadb_buf_deinit) struct hadb_buf start = {0};
-    int r = hadb_buf_printf(&start, "AWS4%s", request->secret);
-    r = r ? r : hmac(start.data, start.len, request->date, 8, key);
-    r = r ? r : hmac(key, 32, request->region, strlen(request->region), key);
-    r = r ? r : hmac(key, 32, request->service, strlen(request->service), key);
-    r = r ? r : hmac(key, 32, "aws4_request", 12, key);
-    if (start.data) {
-        OPENSSL_cleanse(start.data, start.cap);
+    if (hadb_buf_reserve(&start, strlen(request->secret) + 4) ||
+        hadb_buf_append_str(&start, "AWS4") || hadb_buf_append_str(&start, request->secret)) {
+        return HADB_ENOMEM;
     }
-    return r;
+    hadb_hmac_sha256(start.data, start.len, request->date, 8, key);
+    chain(key, request->region);
+    chain(key, request->service);
+    chain(key, "aws4_request");
+    OPENSSL_cleanse(start.data, start.cap);
+    return 0;
 }
 
 static int signature(const struct hadb__s3_to_sign *request, struct hadb_buf *scratch,
@@ -221,11 +212,13 @@ static int signature(const struct hadb__s3_to_sign *request, struct hadb_buf *sc
     hadb_buf_clear(scratch);
     r = hadb_buf_printf(scratch, "AWS4-HMAC-SHA256\n%s\n%.8s/%s/%s/aws4_request\n%s", request->date,
                         request->date, request->region, request->service, hex);
-    uint8_t key[32];
-    r = r ? r : derive_key(request, key);
-    r = r ? r : hmac(key, sizeof(key), (const char *)scratch->data, scratch->len, hash.b);
-    OPENSSL_cleanse(key, sizeof(key));
-    hadb_hex_encode(hash.b, sizeof(hash.b), out);
+    struct hadb_hash key;
+    r = r ? r : derive_key(request, &key);
+    if (r == 0) {
+        hadb_hmac_sha256(key.b, sizeof(key.b), scratch->data, scratch->len, &hash);
+        hadb_hex_encode(hash.b, sizeof(hash.b), out);
+    }
+    OPENSSL_cleanse(&key, sizeof(key));
     return r;
 }
 

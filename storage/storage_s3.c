@@ -221,13 +221,36 @@ int hadb__s3_io_take(const struct hadb_storage_io *io, const struct hadb__s3_req
     return 0;
 }
 
+void hadb__s3_io_lend(const struct hadb_storage_io *io, struct hadb__http_reply *reply)
+{
+    if (io->out && io->out->len == 0) {
+        reply->body = hadb_buf_take(io->out);
+    }
+}
+
+void hadb__s3_io_return(const struct hadb_storage_io *io, struct hadb__http_reply *reply)
+{
+    if (io->out && io->out->cap == 0) {
+        *io->out = hadb_buf_take(&reply->body);
+        hadb_buf_clear(io->out);
+    }
+}
+
 static int run(struct hadb__s3 *s, const struct hadb_storage_io *io, struct hadb_error *err)
 {
     HADB_CLEANUP(hadb__s3_request_deinit) struct hadb__s3_request q = {0};
     HADB_CLEANUP(hadb__http_reply_deinit) struct hadb__http_reply reply = {0};
     int r = hadb__s3_io_build(&s->config, io, &q, err);
-    r = r ? r : hadb__s3_perform(s, io->call, &q, &reply, err);
-    return r ? r : hadb__s3_io_take(io, &q, &reply, err);
+    if (r) {
+        return r;
+    }
+    hadb__s3_io_lend(io, &reply);
+    r = hadb__s3_perform(s, io->call, &q, &reply, err);
+    r = r ? r : hadb__s3_io_take(io, &q, &reply, err);
+    if (r) {
+        hadb__s3_io_return(io, &reply);
+    }
+    return r;
 }
 
 static int s3_get(void *self, const struct hadb_call *call, const char *key, struct hadb_buf *out,

@@ -41,6 +41,9 @@ int hadb__s3_perform(struct hadb__s3 *s, const struct hadb_call *call, struct ha
                      struct hadb__http_reply *reply, struct hadb_error *err);
 int hadb__s3_io_build(const struct hadb__s3_config *config, const struct hadb_storage_io *io,
                       struct hadb__s3_request *out, struct hadb_error *err);
+/* The memory of an empty output holds the body of the reply, and comes back when there is none. */
+void hadb__s3_io_lend(const struct hadb_storage_io *io, struct hadb__http_reply *reply);
+void hadb__s3_io_return(const struct hadb_storage_io *io, struct hadb__http_reply *reply);
 /* After an outcome of 0: the outputs. */
 int hadb__s3_io_take(const struct hadb_storage_io *io, const struct hadb__s3_request *q,
                      struct hadb__http_reply *reply, struct hadb_error *err);

@@ -254,10 +254,10 @@ static void sweep_stale(struct hadb__s3 *s, const struct hadb_call *call)
     s->swept = true;
     hadb_mutex_unlock(&s->mu);
     if (!first || !s->config.prefix[0] || hadb__s3_build_uploads(&s->config, &q, NULL) != 0 ||
-        hadb__s3_perform(s, call, &q, &reply, NULL) != 0 || reply.date_unix_s < 0) {
+        hadb__s3_perform(s, call, &q, &reply, NULL) != 0) {
         return;
     }
-    struct sweep sweep = {.s = s, .now_unix_s = reply.date_unix_s};
+    struct sweep sweep = {.s = s, .now_unix_s = hadb__s3_now(s)};
     struct hadb__s3_uploads uploads = {.each = sweep_one, .arg = &sweep};
     (void)hadb__s3_xml_uploads(hadb_buf_slice(&reply.body), &uploads);
     if (sweep.ended + sweep.failed > 0) {

@@ -85,7 +85,8 @@ struct hadb_storage_usage {
 struct hadb_storage_ops {
     uint32_t abi;       /* HADB_STORAGE_ABI the implementation was written for */
     const char *scheme; /* "mem", "file", "s3": for logs */
-    /* 0 and the whole object in @out (replaced), or HADB_ABSENT. @tag may be NULL. */
+    /* 0 and the whole object in @out (replaced), or HADB_ABSENT. @tag may be NULL. An empty @out lends its
+     * memory, so large objects that are read one after the other need not be placed anew each time. */
     int (*get)(void *self, const struct hadb_call *call, const char *key, struct hadb_buf *out,
                struct hadb_tag *tag, struct hadb_error *err);
     /* Exactly @len bytes from @offset, or fewer only where the object ends. Optional. */

@@ -16,18 +16,22 @@ import datetime
 import hashlib
 import hmac
 import json
+import os
 import re
 import socket
 import socketserver
+import sys
 import threading
 import time
 import urllib.parse
 import xml.etree.ElementTree as ET
 from email.utils import formatdate
 
-REGION, BUCKET = "us-east-1", "test-bucket"
+sys.dont_write_bytecode = True
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "scripts"))
+from minio import BUCKET, REGION, UNRESERVED, encode, sign  # noqa: E402
+
 KEY_ID, SECRET = "TESTKEYID", "test/secret+key"
-UNRESERVED = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~"
 NAMES_200 = {200: "OK", 204: "No Content", 206: "Partial Content"}
 TAGS = ("md5", "unquoted", "weak", "opaque", "multipart")
 
@@ -63,24 +67,6 @@ FAULTS = {
     "no_etag": "leave ETag out", "no_length": "leave Content-Length out and close at the end",
     "garbage": "answer with bytes that are not HTTP",
 }
-
-
-def encode(text, keep=UNRESERVED):
-    return "".join(c if c in keep else "".join(f"%{b:02X}" for b in c.encode()) for c in text)
-
-
-def sign(method, path, query, headers, payload_hash, secret, date, region, service="s3"):
-    """The signature of a request: headers is {lower-case name: value}, query is [(name, value)]."""
-    canonical_query = "&".join(sorted(f"{encode(n)}={encode(v)}" for n, v in query))
-    names = sorted(headers)
-    lines = "".join(f"{n}:{' '.join(headers[n].split())}\n" for n in names)
-    canonical = "\n".join([method, path, canonical_query, lines, ";".join(names), payload_hash])
-    scope = f"{date[:8]}/{region}/{service}/aws4_request"
-    text = "\n".join(["AWS4-HMAC-SHA256", date, scope, hashlib.sha256(canonical.encode()).hexdigest()])
-    key = ("AWS4" + secret).encode()
-    for part in scope.split("/"):
-        key = hmac.new(key, part.encode(), hashlib.sha256).digest()
-    return hmac.new(key, text.encode(), hashlib.sha256).hexdigest()
 
 
 class Refused(Exception):

@@ -35,6 +35,33 @@ static void sha256__gives_the_published_values(void **state)
     assert_sha256(&hash, "248d6a61d20638b8e5c026930c3e6039a33ce45964ff2167f6ecedd419db06c1");
 }
 
+/* RFC 4231, test cases 1, 2, 6 and 7; and an empty key. */
+static void hmac__gives_the_published_values(void **state)
+{
+    (void)state;
+    struct hadb_hash hash;
+    uint8_t twenty[20], long_key[131];
+    memset(twenty, 0x0b, sizeof twenty);
+    memset(long_key, 0xaa, sizeof long_key);
+    hadb_hmac_sha256(twenty, sizeof twenty, "Hi There", 8, &hash);
+    assert_sha256(&hash, "b0344c61d8db38535ca8afceaf0bf12b881dc200c9833da726e9376c2e32cff7");
+    hadb_hmac_sha256("Jefe", 4, "what do ya want for nothing?", 28, &hash);
+    assert_sha256(&hash, "5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843");
+    static const char six[] = "Test Using Larger Than Block-Size Key - Hash Key First";
+    hadb_hmac_sha256(long_key, sizeof long_key, six, sizeof six - 1, &hash);
+    assert_sha256(&hash, "60e431591ee0b67f0d8a26aacbf5b77f8e0bc6213728c5140546040f0ee37f54");
+    static const char seven[] =
+        "This is a test using a larger than block-size key and a larger than block-size data. The "
+        "key needs to be hashed before being used by the HMAC algorithm.";
+    hadb_hmac_sha256(long_key, sizeof long_key, seven, sizeof seven - 1, &hash);
+    assert_sha256(&hash, "9b09ffa71b942fcb27635fbcd5b0e944bfdc63644f0713938a7f51535c3a35e2");
+    hadb_hmac_sha256(NULL, 0, NULL, 0, &hash);
+    assert_sha256(&hash, "b613679a0814d9ec772f95d778c35fc5ff1697c493715653c6c712144292c5ad");
+    memcpy(hash.b, twenty, sizeof twenty);
+    hadb_hmac_sha256(hash.b, sizeof twenty, "Hi There", 8, &hash);
+    assert_sha256(&hash, "b0344c61d8db38535ca8afceaf0bf12b881dc200c9833da726e9376c2e32cff7");
+}
+
 static void sha256__a_million_a_in_pieces(void **state)
 {
     (void)state;
@@ -172,6 +199,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(sha256__gives_the_published_values),
+        cmocka_unit_test(hmac__gives_the_published_values),
         cmocka_unit_test(sha256__a_million_a_in_pieces),
         cmocka_unit_test(sha256__new_answers_null_when_out_of_memory),
         cmocka_unit_test(crc32c__table_path_gives_the_published_values),

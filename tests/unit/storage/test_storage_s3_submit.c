@@ -324,6 +324,32 @@ static void backend__without_that_path_says_so(void **state)
     assert_int_equal(submit(f, 0, HADB_IO_GET, "bad//key", "", NULL), HADB_ENOTSUP);
 }
 
+/* No other memory, whether it succeeds or not; what it held counts, not where. */
+static void output__that_is_empty_lends_its_memory(void **state)
+{
+    struct fixture *f = *state;
+    struct hadb_buf *got = &f->shots[0].got;
+    assert_int_equal(run(f, HADB_IO_CREATE, "k", "0123456789"), 0);
+    assert_int_equal(hadb_buf_reserve(got, 1000), 0);
+    const uint8_t *memory = got->data;
+    assert_int_equal(run(f, HADB_IO_GET, "k", ""), 0);
+    assert_ptr_equal(got->data, memory);
+    hadb_buf_clear(got);
+    assert_int_equal(run(f, HADB_IO_GET, "absent", ""), HADB_ABSENT);
+    assert_ptr_equal(got->data, memory);
+    assert_int_equal(got->len, 0);
+    assert_int_equal(hadb_storage_get(&f->s, NULL, "k", got, NULL, &f->err), 0);
+    assert_ptr_equal(got->data, memory);
+    s3_tell("{\"fault\": {\"method\": \"GET\", \"do\": \"truncate\", \"bytes\": 3}}");
+    assert_int_equal(run(f, HADB_IO_GET, "k", ""), HADB_EIO); /* not empty: it keeps what it had */
+    assert_true(hadb_slice_eq(hadb_buf_slice(got), hadb_slice_str("0123456789")));
+    hadb_buf_clear(got);
+    s3_tell("{\"fault\": {\"method\": \"GET\", \"do\": \"truncate\", \"bytes\": 3}}");
+    assert_int_equal(hadb_storage_get(&f->s, NULL, "k", got, NULL, &f->err), HADB_EIO);
+    assert_int_equal(got->len, 0);
+    assert_ptr_equal(got->data, memory);
+}
+
 static void bad__arguments_are_refused_before_anything_is_sent(void **state)
 {
     struct fixture *f = *state;
@@ -375,6 +401,7 @@ int main(void)
         with_fixture(request__may_be_submitted_again_when_it_is_done),
         with_fixture(close__reports_what_still_runs),
         with_fixture(backend__without_that_path_says_so),
+        with_fixture(output__that_is_empty_lends_its_memory),
         with_fixture(bad__arguments_are_refused_before_anything_is_sent),
         with_fixture(out_of_memory__is_never_called_unknown_before_something_was_sent),
     };
