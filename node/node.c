@@ -256,6 +256,9 @@ static int wrap_stores(struct hadb_node *node, const struct hadb_node_options *o
     snprintf(node->store_scheme, sizeof node->store_scheme, "%s", inner->ops->scheme);
     int r = hadb_storage_with_trace(inner, &node->storage_counters, node->env, &node->storage, err);
     if (r == 0) {
+        r = hadb_storage_with_limit(&node->storage, NULL, node->env, &node->storage, err);
+    }
+    if (r == 0) {
         r = hadb_storage_with_retry(&node->storage, NULL, node->env, &node->storage, err);
     }
     if (r == 0 && o->lease) {

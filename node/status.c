@@ -93,6 +93,19 @@ static int storage_text(struct hadb_node *node, struct hadb_buf *out)
     return r;
 }
 
+/* What the store was sent, and what that costs: nothing where the store sends nothing. */
+static int usage_text(struct hadb_node *node, struct hadb_buf *out)
+{
+    struct hadb_storage_usage usage;
+    hadb_storage_usage(&node->storage, &usage);
+    return hadb_buf_printf(out,
+                           "storage_sent_puts %" PRIu64 "\nstorage_sent_gets %" PRIu64
+                           "\nstorage_sent_deletes %" PRIu64 "\nstorage_sent_bytes %" PRIu64
+                           "\nstorage_received_bytes %" PRIu64 "\nstorage_cost_nusd %" PRIu64 "\n",
+                           usage.puts, usage.gets, usage.deletes, usage.sent_bytes,
+                           usage.received_bytes, hadb_storage_cost_nusd(&usage));
+}
+
 int hadb__metrics_text(struct hadb_node *node, struct hadb_buf *out)
 {
     hadb_buf_clear(out);
@@ -108,5 +121,6 @@ int hadb__metrics_text(struct hadb_node *node, struct hadb_buf *out)
         r = hadb_buf_printf(out, "databases %zu\nrequests_under_way %zu\nstreams_out %zu\n",
                             node->dbs_len, node->requests_len, node->streams.out_len);
     }
-    return r < 0 ? r : storage_text(node, out);
+    r = r < 0 ? r : storage_text(node, out);
+    return r < 0 ? r : usage_text(node, out);
 }

@@ -323,6 +323,18 @@ class Job:
                 raise Failure(f"{path} differs from {other}")
         return "its export equals all three nodes'"
 
+    def count_requests(self):
+        """What the running nodes sent to S3, by their own counters."""
+        sums = {}
+        for node in self.cluster.nodes:
+            for line in node.client.request("GET", "/v1/metrics").body.decode().splitlines():
+                name, value = line.split()
+                sums[name] = sums.get(name, 0) + int(value)
+        if not sums["storage_sent_puts"] or not sums["storage_sent_gets"]:
+            raise Failure("the nodes count no requests to S3")
+        self.row("requests", f"sent to S3: {sums['storage_sent_puts']} PUT, {sums['storage_sent_gets']} GET",
+                 f"{sums['storage_cost_nusd'] / 1e9:.4f} US dollars at list price")
+
     def stop_nodes(self):
         for node in self.cluster.nodes:
             code, _ = node.stop()
@@ -345,6 +357,8 @@ class Job:
         self.timed("write", "writers at rest", self.finish_writers)
         self.check_nodes()
         self.timed("restore", "storage into a fresh folder", self.restore)
+        if self.store.startswith("s3:"):
+            self.count_requests()
         self.timed("end", "SIGTERM to all nodes", self.stop_nodes)
 
 

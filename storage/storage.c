@@ -303,6 +303,12 @@ void hadb_storage_usage(const struct hadb_storage *storage, struct hadb_storage_
     }
 }
 
+uint64_t hadb_storage_cost_nusd(const struct hadb_storage_usage *usage)
+{
+    HADB_ASSERT(usage);
+    return usage->puts * HADB_PRICE_PUT_NUSD + usage->gets * HADB_PRICE_GET_NUSD;
+}
+
 uint32_t hadb_storage_caps(const struct hadb_storage *storage)
 {
     return storage && storage->ops ? storage->ops->caps(storage->self) : 0;

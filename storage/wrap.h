@@ -6,7 +6,8 @@
  * @options may be NULL; zero members mean the default. @env NULL = hadb_env_host(); it and whatever
  * options point to outlive the wrapper. Return 0, HADB_EINVAL or HADB_ENOMEM. Any thread.
  *
- * The usual order, from the outside in: limit, prefix, retry, breaker, trace, backend.
+ * The usual order, from the outside in: prefix, retry, limit, breaker, trace, backend: the limit sees each try, and
+ * a try that waits for its turn to be repeated holds no place.
  */
 #ifndef HADB_STORAGE_WRAP_H
 #define HADB_STORAGE_WRAP_H
@@ -69,7 +70,8 @@ int hadb_storage_with_trace(struct hadb_storage *take_inner, struct hadb_storage
 /*
  * with_limit: at most running_max requests at a time, at most waiting_max waiting in order of
  * arrival; beyond that HADB_EBUSY at once, nothing sent. A waiting request leaves at its deadline (reads:
- * HADB_ETIMEDOUT, writes: HADB_EUNAVAIL, surely not done) or when cancelled.
+ * HADB_ETIMEDOUT, writes: HADB_EUNAVAIL, surely not done) or when cancelled. A store that answers 503 or 429
+ * halves the number that may run; it grows back by one for as many answers as may run.
  */
 struct hadb_limit_options {
     uint32_t running_max; /* 0 = 32 */
@@ -78,6 +80,7 @@ struct hadb_limit_options {
 int hadb_storage_with_limit(struct hadb_storage *take_inner,
                             const struct hadb_limit_options *options, const struct hadb_env *env,
                             struct hadb_storage *out, struct hadb_error *err);
-/* Requests that wait at this moment; @storage must be a limit. */
+/* Requests that wait at this moment, and how many may run; @storage must be a limit. */
 uint32_t hadb_storage_limit_waiting(const struct hadb_storage *storage);
+uint32_t hadb_storage_limit_room(const struct hadb_storage *storage);
 #endif

@@ -16,9 +16,9 @@ HADB_BEGIN_DECLS
 #define HADB_LIST_LEN_MAX 1000u
 
 /* What a backend can do beyond the required methods (caps). */
-#define HADB_STORAGE_CAP_REPLACE 1u  /* compare-and-swap on one key */
-#define HADB_STORAGE_CAP_DURABLE 2u  /* survives the process */
-#define HADB_STORAGE_CAP_SHARED 4u   /* seen by other processes */
+#define HADB_STORAGE_CAP_REPLACE 1u /* compare-and-swap on one key */
+#define HADB_STORAGE_CAP_DURABLE 2u /* survives the process */
+#define HADB_STORAGE_CAP_SHARED 4u  /* seen by other processes */
 
 struct hadb_object_meta {
     uint64_t size_bytes;
@@ -30,7 +30,7 @@ struct hadb_object_list {
     struct hadb_object_info {
         char *key;
         uint64_t size_bytes;
-    } *items;       /* ascending byte order of key */
+    } *items; /* ascending byte order of key */
     size_t len;
     bool truncated; /* there may be more: list again after the last key */
 };
@@ -49,7 +49,7 @@ enum hadb_storage_io_type {
  */
 struct hadb_storage_io {
     enum hadb_storage_io_type type;
-    const struct hadb_call *call;    /* may be NULL */
+    const struct hadb_call *call; /* may be NULL */
     const char *key;
     uint64_t offset;                 /* get_range */
     size_t len;                      /* get_range */
@@ -65,11 +65,14 @@ struct hadb_storage_io {
     struct hadb_error err;
 };
 
+#define HADB_PRICE_PUT_NUSD 5000u /* PUT, POST, LIST: 0.005 dollars per 1000 */
+#define HADB_PRICE_GET_NUSD 400u  /* GET, HEAD: 0.0004 dollars per 1000 */
+
 /** What a backend has sent over the network since it was opened, by what providers charge for. */
 struct hadb_storage_usage {
-    uint64_t puts;    /* PUT, POST, LIST: one price */
-    uint64_t gets;    /* GET, HEAD */
-    uint64_t deletes; /* free of charge */
+    uint64_t puts;                       /* PUT, POST, LIST: one price */
+    uint64_t gets;                       /* GET, HEAD */
+    uint64_t deletes;                    /* free of charge */
     uint64_t sent_bytes, received_bytes; /* bodies */
 };
 
@@ -203,6 +206,13 @@ HADB_API size_t hadb_storage_drive(struct hadb_storage *storage);
 /** Requests that were sent so far; zero from a backend that sends none. Returns nothing. Errors none. Threads any. */
 HADB_API void hadb_storage_usage(const struct hadb_storage *storage,
                                  struct hadb_storage_usage *out);
+/**
+ * What the requests of @usage cost, in 10^-9 US dollars, at the list prices of S3 Standard in us-east-1: HADB_PRICE_PUT_NUSD,
+ * HADB_PRICE_GET_NUSD. Neither storage itself nor traffic out of the provider's network is in it.
+ *
+ * Returns    the sum; Errors none; Threads any
+ */
+HADB_API uint64_t hadb_storage_cost_nusd(const struct hadb_storage_usage *usage);
 
 /** What the backend can do. Returns HADB_STORAGE_CAP_* bits. Errors none. Threads any. */
 HADB_API uint32_t hadb_storage_caps(const struct hadb_storage *storage);

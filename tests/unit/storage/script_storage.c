@@ -73,11 +73,15 @@ static int answer(struct script *s, const char *key, const char *after, struct h
     s->inside--;
     int r = at < s->len ? s->answers[at].result : 0;
     bool flip = at < s->len && s->answers[at].flip_retryable;
+    int http_status = at < s->len ? s->answers[at].http_status : 0;
     hadb_mutex_unlock(&s->mu);
     if (r < 0) {
         hadb_fail(err, r, "answer %zu of the script", at);
         if (flip && err) {
             err->retryable = !err->retryable;
+        }
+        if (err) {
+            err->http_status = http_status;
         }
     }
     return r;

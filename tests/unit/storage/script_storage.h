@@ -14,6 +14,7 @@ struct script {
     struct {
         int result;
         bool flip_retryable; /* the adapter knows better than the code */
+        int http_status;     /* of a failure */
     } answers[SCRIPT_LEN_MAX];
     size_t len;
     const char *list_key; /* what list answers; NULL = nothing */

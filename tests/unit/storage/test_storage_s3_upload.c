@@ -263,6 +263,8 @@ static void requests__are_counted_by_what_they_cost(void **state)
     hadb_storage_usage(&f->s, &after);
     assert_int_equal(after.puts - before.puts, 2);
     assert_int_equal(after.gets - before.gets, 1);
+    assert_int_equal(hadb_storage_cost_nusd(&after) - hadb_storage_cost_nusd(&before),
+                     2 * 5000 + 400);
     assert_int_equal(after.sent_bytes - before.sent_bytes, 5);
     assert_in_range(after.received_bytes - before.received_bytes, LARGE_BYTES, LARGE_BYTES + 4096);
 }

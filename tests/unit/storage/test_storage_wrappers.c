@@ -542,6 +542,76 @@ static void limit__waiters_leave_at_their_deadline_or_cancel(void **state)
     hadb_thread_join(&running.thread);
 }
 
+/* @len answers of a store that asks to slow down. */
+static void add_slow_down(struct fixture *f, int result, int http_status, size_t len)
+{
+    size_t from = f->script.len;
+    script_add(&f->script, result, len);
+    for (size_t i = from; i < f->script.len; i++) {
+        f->script.answers[i].http_status = http_status;
+    }
+}
+
+/* Starts @len requests, waits until @inside of them are in the store and the others wait, lets them go. */
+static void burst(struct fixture *f, unsigned len, unsigned inside)
+{
+    struct asker askers[16];
+    assert_true(len <= HADB_LEN(askers));
+    script_hold(&f->script, true);
+    for (size_t i = 0; i < len; i++) {
+        start(&askers[i], f, "k", NULL);
+    }
+    script_await(&f->script, inside);
+    await_waiting(f, len - inside);
+    script_hold(&f->script, false);
+    for (size_t i = 0; i < len; i++) {
+        hadb_thread_join(&askers[i].thread);
+    }
+}
+
+static void limit__halves_once_for_a_burst_of_503(void **state)
+{
+    struct fixture *f = *state;
+    add_limit(f, 8, 100);
+    add_slow_down(f, HADB_EUNAVAIL, 503, 8);
+    burst(f, 8, 8);
+    assert_int_equal(hadb_storage_limit_room(&f->s), 4);
+    add_slow_down(f, HADB_ETIMEDOUT, 429, 4); /* a write, state unknown */
+    burst(f, 4, 4);
+    assert_int_equal(hadb_storage_limit_room(&f->s), 2);
+    burst(f, 6, 2);
+    assert_in_range(hadb_storage_limit_room(&f->s), 3,
+                    4); /* six answers: 2 and 3 of them add one */
+}
+
+static void limit__grows_back_one_by_one_and_never_ends_below_one(void **state)
+{
+    struct fixture *f = *state;
+    add_limit(f, 4, 100);
+    add_slow_down(f, HADB_EUNAVAIL, 503, 5);
+    for (int i = 0; i < 5; i++) {
+        assert_int_equal(ask(f, HADB_STORAGE_OP_GET, NULL), HADB_EUNAVAIL);
+    }
+    assert_int_equal(hadb_storage_limit_room(&f->s), 1);
+    static const uint32_t rooms[] = {2, 2, 3, 3, 3, 4, 4, 4, 4, 4, 4};
+    for (size_t i = 0; i < HADB_LEN(rooms); i++) {
+        assert_int_equal(ask(f, HADB_STORAGE_OP_GET, NULL), 0);
+        assert_int_equal(hadb_storage_limit_room(&f->s), rooms[i]);
+    }
+}
+
+static void limit__keeps_its_room_through_other_failures(void **state)
+{
+    struct fixture *f = *state;
+    add_limit(f, 4, 100);
+    add_slow_down(f, HADB_EIO, 500, 2);
+    add_slow_down(f, HADB_EUNAVAIL, 0, 2);
+    for (int i = 0; i < 4; i++) {
+        assert_true(ask(f, HADB_STORAGE_OP_GET, NULL) < 0);
+    }
+    assert_int_equal(hadb_storage_limit_room(&f->s), 4);
+}
+
 /* --- with_prefix -------------------------------------------------------------------------------- */
 
 static void prefix__is_put_on_and_taken_off(void **state)
@@ -721,6 +791,9 @@ int main(void)
         wrapper(limit__is_busy_when_the_queue_is_full),
         wrapper(limit__starts_in_order_of_arrival),
         wrapper(limit__waiters_leave_at_their_deadline_or_cancel),
+        wrapper(limit__halves_once_for_a_burst_of_503),
+        wrapper(limit__grows_back_one_by_one_and_never_ends_below_one),
+        wrapper(limit__keeps_its_room_through_other_failures),
         wrapper(prefix__is_put_on_and_taken_off),
         wrapper(prefix__hides_what_a_bad_listing_shows),
         wrapper(prefix__refuses_bad_prefixes_and_keys_that_get_too_long),
