@@ -3,7 +3,7 @@
  * s3client: our S3 client against libcurl alone with its own signing, on one server, same sizes, same payload
  * signatures; and what 16 requests in flight on one thread gain when each takes 10 ms longer.
  *
- *   bench_s3client [--json] [--rounds N] [--size BYTES] [--quick]
+ *   bench_s3client [--json] [--rounds N] [--op get|put] [--size BYTES] [--in-flight N] [--quick]
  *
  * Expects HADB_TEST_S3_URL and credentials in AWS_…, as tests/support/with_s3.py gives them. Rounds are
  * interleaved, the first side changes with each; a figure is the median of a side's rounds, a ratio the median of
@@ -39,7 +39,11 @@ struct bench {
     struct s3_ours *ours;
     struct s3_plain *plain;
     uint8_t *bytes;
-    unsigned rounds, quick;
+    unsigned rounds;
+    bool quick, json;
+    const char *only_op; /* NULL = both */
+    size_t only_size;    /* 0 = all */
+    unsigned only_in_flight;
     unsigned serial;
     double cpu_us; /* per request of the side that ran last */
 };
@@ -237,38 +241,63 @@ static void *make_bytes(size_t len)
     return words;
 }
 
+static bool take_option(int argc, char **argv, int *i, struct bench *b)
+{
+    const char *name = argv[*i], *value = *i + 1 < argc ? argv[*i + 1] : NULL;
+    if (strcmp(name, "--json") == 0) {
+        return b->json = true;
+    }
+    if (strcmp(name, "--quick") == 0) {
+        b->rounds = 1;
+        return b->quick = true;
+    }
+    if (value == NULL) {
+        return false;
+    }
+    ++*i;
+    if (strcmp(name, "--op") == 0) {
+        b->only_op = value;
+        return strcmp(value, "get") == 0 || strcmp(value, "put") == 0;
+    }
+    long number = atol(value);
+    if (strcmp(name, "--size") == 0) {
+        b->only_size = (size_t)number;
+    } else if (strcmp(name, "--in-flight") == 0) {
+        b->only_in_flight = (unsigned)number;
+    } else if (strcmp(name, "--rounds") == 0) {
+        b->rounds = (unsigned)number;
+    } else {
+        return false;
+    }
+    return number > 0;
+}
+
+static bool is_wanted(const struct bench *b, const struct row *row)
+{
+    return (b->only_op == NULL || row->put == (strcmp(b->only_op, "put") == 0)) &&
+           (b->only_size == 0 || row->size == b->only_size) &&
+           (b->only_in_flight == 0 || row->in_flight == b->only_in_flight);
+}
+
 int main(int argc, char **argv)
 {
-    bool json = false;
-    unsigned rounds = 5, quick = 0;
-    size_t only_size = 0;
+    struct bench b = {.rounds = 5};
     for (int i = 1; i < argc; i++) {
-        if (strcmp(argv[i], "--json") == 0) {
-            json = true;
-        } else if (strcmp(argv[i], "--quick") == 0) {
-            quick = 1;
-            rounds = 1;
-        } else if (strcmp(argv[i], "--size") == 0 && i + 1 < argc) {
-            only_size = (size_t)atol(argv[++i]);
-        } else if (strcmp(argv[i], "--rounds") == 0 && i + 1 < argc && atoi(argv[i + 1]) > 0) {
-            rounds = (unsigned)atoi(argv[++i]);
-        } else {
-            fprintf(stderr,
-                    "usage: bench_s3client [--json] [--rounds N] [--size BYTES] [--quick]\n");
+        if (!take_option(argc, argv, &i, &b)) {
+            fprintf(stderr, "usage: bench_s3client [--json] [--rounds N] [--op get|put] [--size "
+                            "BYTES] [--in-flight N] [--quick]\n");
             return 2;
         }
     }
-    struct bench b = {.place = read_place(need("HADB_TEST_S3_URL")),
-                      .bytes = make_bytes((size_t)64 << 20),
-                      .rounds = rounds,
-                      .quick = quick};
+    b.place = read_place(need("HADB_TEST_S3_URL"));
+    b.bytes = make_bytes((size_t)64 << 20);
     b.ours = s3_ours_open(&b.place);
     b.plain = s3_plain_open(&b.place);
     json_t *list = json_array();
     fprintf(stderr, "%-4s %9s %10s %12s %12s %8s %10s %10s\n", "op", "size", "in_flight", "ours /s",
             "plain /s", "ratio", "cpu us", "plain's");
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
-        if (only_size != 0 && only_size != rows[i].size) {
+        if (!is_wanted(&b, &rows[i])) {
             continue;
         }
         json_t *row = measure(&b, &rows[i]);
@@ -283,10 +312,10 @@ int main(int argc, char **argv)
                 json_real_value(json_object_get(latency, "ours")),
                 json_real_value(json_object_get(latency, "speedup")));
     }
-    if (json) {
+    if (b.json) {
         json_t *all =
             json_pack("{s:s, s:b, s:i, s:o, s:o*}", "bench", "s3client", "tls", b.place.ca != NULL,
-                      "rounds", (int)rounds, "rows", list, "latency", latency);
+                      "rounds", (int)b.rounds, "rows", list, "latency", latency);
         json_dumpf(all, stdout, JSON_COMPACT | JSON_PRESERVE_ORDER | JSON_REAL_PRECISION(12));
         putchar('\n');
     }

@@ -7,7 +7,7 @@
 #include "storage/s3_private.h"
 
 #define HADB_S3_WHOLE_BYTES_MAX (16u << 20) /* a create of more goes in parts */
-#define HADB_S3_PART_BYTES_MAX (8u << 20)
+#define HADB_S3_PART_BYTES_MAX (16u << 20)
 #define HADB_S3_PARTS_RUNNING_MAX 4u
 #define HADB_S3_ENGINES_KEPT_MAX 4u    /* for uploads, with their connections */
 #define HADB_S3_STALE_UPLOAD_S 86400   /* older ones are ended */

@@ -19,6 +19,7 @@
 #include "tests/unit/storage/s3_control.h"
 
 #define MANY 16u
+#define CROWD 200u
 
 /* One request with what it is given and what it gave. */
 struct shot {
@@ -33,7 +34,7 @@ struct shot {
 struct fixture {
     struct hadb_storage s;
     struct hadb_error err;
-    struct shot shots[MANY];
+    struct shot shots[CROWD];
     bool driving;
 };
 
@@ -67,7 +68,7 @@ static int teardown(void **state)
     s3_tell("{\"reset\": true}");
     f->driving = true; /* closing reports what still runs */
     hadb_storage_close(&f->s);
-    for (size_t i = 0; i < MANY; i++) {
+    for (size_t i = 0; i < CROWD; i++) {
         hadb_buf_deinit(&f->shots[i].got);
     }
     free(f);
@@ -168,6 +169,27 @@ static void many__requests_are_on_their_way_together(void **state)
     for (size_t i = 0; i < MANY; i++) {
         assert_true(hadb_slice_eq(hadb_buf_slice(&f->shots[i].got), hadb_slice_str(keys[i])));
     }
+}
+
+/* More than there are connections: the others wait for one of them. */
+static void crowd__shares_the_connections_that_there_may_be(void **state)
+{
+    struct fixture *f = *state;
+    json_t *answer = s3_control("{}");
+    json_int_t before = json_integer_value(json_object_get(answer, "connections"));
+    json_decref(answer);
+    for (size_t i = 0; i < CROWD; i++) {
+        assert_int_equal(submit(f, i, HADB_IO_GET, "absent", "", NULL), 0);
+    }
+    drive_all(f);
+    for (size_t i = 0; i < CROWD; i++) {
+        assert_int_equal(f->shots[i].done, 1);
+        assert_int_equal(f->shots[i].io.result, HADB_ABSENT);
+    }
+    answer = s3_control("{}");
+    assert_in_range(json_integer_value(json_object_get(answer, "connections")), before + 2,
+                    before + 1 + 64);
+    json_decref(answer);
 }
 
 static void connection__is_kept_between_requests(void **state)
@@ -392,6 +414,7 @@ int main(void)
     static const struct CMUnitTest tests[] = {
         with_fixture(every__type_does_what_the_blocking_method_does),
         with_fixture(many__requests_are_on_their_way_together),
+        with_fixture(crowd__shares_the_connections_that_there_may_be),
         with_fixture(connection__is_kept_between_requests),
         with_fixture(write__without_an_answer_is_unknown_and_never_sent_twice),
         with_fixture(deadline__cancel_and_idleness_end_a_request_and_leave_a_write_unknown),
