@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What the files of the S3 backend share. A request is built (s3_request.c), signed, performed (s3_http.c)
- * and judged (s3_outcome.c): all but the performing are functions of their arguments, so another driver,
- * such as an event loop, can stand in for s3_http.c.
+ * What the files of the S3 backend share. A request is built (s3_request.c), signed, performed (s3_http.c, or
+ * s3_engine.c without blocking) and judged (s3_outcome.c): all but the performing are functions of their arguments.
  */
 #ifndef HADB_STORAGE_S3_PRIVATE_H
 #define HADB_STORAGE_S3_PRIVATE_H
@@ -80,7 +79,7 @@ int hadb__s3_build_range(const struct hadb__s3_config *config, const char *key, 
                          size_t len, struct hadb__s3_request *out, struct hadb_error *err);
 int hadb__s3_build_head(const struct hadb__s3_config *config, const char *key,
                         struct hadb__s3_request *out, struct hadb_error *err);
-/* The only PUT there is: it always has a condition. @expected NULL: the key must be absent. */
+/* The only PUT of an object that there is: it always has a condition. @expected NULL: the key must be absent. */
 int hadb__s3_build_put(const struct hadb__s3_config *config, const char *key,
                        struct hadb_slice body, const struct hadb_tag *expected,
                        struct hadb__s3_request *out, struct hadb_error *err);

@@ -3,7 +3,7 @@
  * Owns building and signing requests: operation and key → method, path, query, headers, body.
  *
  * Thread: any; no state, no I/O.
- * Invariants: there is one PUT, and it has a condition; every header is signed, so a condition that somebody
+ * Invariants: there is one PUT of an object, and it has a condition; every header is signed, so a condition that somebody
  * strips on the way breaks the signature. All header values live in the request itself.
  * Failure modes: HADB_EINVAL for a key that is too long with the prefix, HADB_ENOMEM.
  */

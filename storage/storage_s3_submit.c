@@ -22,12 +22,14 @@ struct op {
     struct hadb__task task;
     struct hadb__s3_request q;
     struct hadb__http_reply reply;
+    struct hadb__s3_creds *creds; /* it was signed with */
     int64_t signed_at_s;
     bool again; /* the second attempt */
 };
 
 static void op_free(struct op *op)
 {
+    hadb__s3_creds_unref(op->creds);
     hadb__s3_request_deinit(&op->q);
     hadb__http_reply_deinit(&op->reply);
     hadb_free(op);
@@ -42,9 +44,10 @@ static int send_op(struct op *op, struct hadb_error *err)
     if (r) {
         return r;
     }
+    hadb__s3_creds_unref(op->creds);
+    op->creds = creds;
     op->signed_at_s = hadb__s3_now(s);
     r = hadb__s3_sign_request(&s->config, creds, op->signed_at_s, &op->q, err);
-    hadb__s3_creds_unref(creds);
     if (r) {
         return r;
     }
@@ -52,15 +55,13 @@ static int send_op(struct op *op, struct hadb_error *err)
     return hadb__engine_start(s->engine, &op->task, err);
 }
 
-/* The server refused the credentials: has the source been asked about them since? */
+/* The server refused the credentials. Worth another try when there are others, or when their source is asked first. */
 static void reject(struct op *op)
 {
     struct hadb__s3_creds *creds = NULL;
-    if (hadb__s3_provider_try(op->s->provider, &creds, NULL) == 0) {
-        hadb__s3_provider_reject(op->s->provider, creds);
-        hadb__s3_creds_unref(creds);
-    }
-    op->io->err.retryable = hadb__s3_provider_try(op->s->provider, &creds, NULL) != 0;
+    hadb__s3_provider_reject(op->s->provider, op->creds);
+    int r = hadb__s3_provider_try(op->s->provider, &creds, NULL);
+    op->io->err.retryable = r != 0 || !hadb__s3_creds_eq(creds, op->creds);
     hadb__s3_creds_unref(creds);
 }
 
