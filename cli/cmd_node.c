@@ -345,7 +345,7 @@ const struct cli_command cli_node = {
         "  --name N            name of this node, unique in the cluster\n"
         "  --data DIR          its folder, made if missing; one process at a time\n"
         "  --store URL         where histories live: file:///dir, mem:\n"
-        "  --lease URL         where nodes say that they live: file:///dir, mem:\n"
+        "  --lease URL         where nodes say that they live: file:///dir, s3://bucket/prefix, mem:\n"
         "  --listen ADDR:PORT  default 127.0.0.1:4280; port 0 picks one (also written to "
         "DIR/node.addr)\n"
         "  --advertise A:P     address for the other nodes; required if --listen is a wildcard\n"

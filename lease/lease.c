@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Owns dispatch of lease stores: the only file that calls a method of struct hadb_lease_ops.
+ * Owns dispatch of lease stores: the only file that calls a method of struct hadb_lease_ops; and what several
+ * stores share.
  *
  * Thread: any; no state of its own.
  * Invariants: no store sees a bad key, an oversize record or a bad tag; no caller sees a result that the
@@ -151,4 +152,28 @@ int hadb__lease_write_check(const struct hadb_env *env, const struct hadb_call *
         return hadb_fail(err, HADB_EUNAVAIL, "deadline passed before the write, nothing written");
     }
     return r;
+}
+
+int hadb__lease_poll(const struct hadb__lease_poll *poll, const struct hadb_call *call,
+                     const char *key, const struct hadb_tag *seen, struct hadb_error *err)
+{
+    HADB_ASSERT(poll->every_ms > 0);
+    for (;;) {
+        struct hadb_tag now = {0};
+        if (hadb_call_cancelled(call)) {
+            return hadb_fail(err, HADB_ECANCELED, "watch was cancelled");
+        }
+        int r = poll->look(poll->self, call, key, &now, err);
+        if (r >= 0 && (r == HADB_ABSENT ? seen != NULL : !seen || strcmp(now.s, seen->s) != 0)) {
+            return 0;
+        }
+        uint64_t left_ms = hadb_call_left_ms(poll->env, call);
+        if (r < 0 && left_ms > 0) {
+            return r;
+        }
+        if (left_ms == 0) {
+            return HADB_END;
+        }
+        hadb_sleep_ms(HADB_MIN(left_ms, (uint64_t)poll->every_ms), call);
+    }
 }

@@ -1,14 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Owns the lease store "file:///dir": each record is the file dir/key on this host.
- *
- *   offset  bytes
- *    0      8   "hadblse1"
- *    8      8   version, little-endian: 1, 2, 3 … for this key
- *   16     16   nonce, random for each write
- *   32      4   length of the record
- *   36      4   CRC-32C of bytes 0 to 35 and the record
- *   40      …   the record
+ * Owns the lease store "file:///dir": each record is the file dir/key on this host (bytes: lease/record.h).
  *
  *   dir/.tmp/TIME-RANDOM   a record on its way; removed at open when older than an hour
  *   dir/.lock/HASH         one lock file per key
@@ -40,9 +32,8 @@
 #include "base/fs.h"
 #include "base/hash.h"
 #include "lease/lease_private.h"
+#include "lease/record.h"
 
-#define FILE_MAGIC "hadblse1"
-#define FILE_HEADER_BYTES 40u
 #define FILE_WATCH_EVERY_MS 20u
 #define FILE_TEMP_AGE_MS_MAX (60 * 60 * 1000)
 #define FILE_LOCK_TRIES_MAX 20000u /* of 1 to 4 ms, for callers without a deadline */
@@ -57,53 +48,11 @@ struct file_leases {
     char *lock_dir;
 };
 
-struct file_record {
-    uint64_t version;
-    uint8_t nonce[16];
-    struct hadb_buf bytes; /* header and record */
-};
-
-static void put_tag(struct hadb_tag *tag, const struct file_record *record)
+static void put_tag(struct hadb_tag *tag, const struct hadb__lease_record *record)
 {
     char hex[2 * sizeof(record->nonce) + 1];
     hadb_hex_encode(record->nonce, sizeof(record->nonce), hex);
     snprintf(tag->s, sizeof(tag->s), "%" PRIu64 "-%s", record->version, hex);
-}
-
-static uint32_t checksum(const uint8_t *file, size_t len)
-{
-    uint32_t crc = hadb_crc32c(0, file, 36);
-    return hadb_crc32c(crc, file + FILE_HEADER_BYTES, len - FILE_HEADER_BYTES);
-}
-
-static bool decode(const struct hadb_buf *file, struct file_record *out)
-{
-    if (file->len < FILE_HEADER_BYTES || memcmp(file->data, FILE_MAGIC, 8) != 0 ||
-        hadb_get_u32(file->data + 32) != file->len - FILE_HEADER_BYTES ||
-        hadb_get_u32(file->data + 36) != checksum(file->data, file->len)) {
-        return false;
-    }
-    out->version = hadb_get_u64(file->data + 8);
-    memcpy(out->nonce, file->data + 16, sizeof(out->nonce));
-    return true;
-}
-
-static int encode(struct hadb_slice record, struct file_record *io)
-{
-    uint8_t header[FILE_HEADER_BYTES];
-    memcpy(header, FILE_MAGIC, 8);
-    hadb_put_u64(header + 8, io->version);
-    memcpy(header + 16, io->nonce, sizeof(io->nonce));
-    hadb_put_u32(header + 32, (uint32_t)record.len);
-    hadb_put_u32(header + 36, 0);
-    int r = hadb_buf_append(&io->bytes, header, sizeof(header));
-    if (r == 0) {
-        r = hadb_buf_append(&io->bytes, record.data, record.len);
-    }
-    if (r == 0) {
-        hadb_put_u32(io->bytes.data + 36, checksum(io->bytes.data, io->bytes.len));
-    }
-    return r;
 }
 
 static bool is_missing(int r, const struct hadb_error *cause)
@@ -113,16 +62,16 @@ static bool is_missing(int r, const struct hadb_error *cause)
 }
 
 /* The record at @path: 0 or HADB_ABSENT. */
-static int load(struct file_leases *l, const char *path, struct file_record *out,
+static int load(struct file_leases *l, const char *path, struct hadb__lease_record *out,
                 struct hadb_error *err)
 {
     struct hadb_error cause = {0};
-    int r = hadb_fs_read_file(l->fs, path, FILE_HEADER_BYTES + HADB_LEASE_RECORD_BYTES_MAX,
+    int r = hadb_fs_read_file(l->fs, path, HADB_LEASE_HEADER_BYTES + HADB_LEASE_RECORD_BYTES_MAX,
                               &out->bytes, &cause);
     if (is_missing(r, &cause)) {
         return HADB_ABSENT;
     }
-    if (r == HADB_ETOOBIG || (r == 0 && !decode(&out->bytes, out))) {
+    if (r == HADB_ETOOBIG || (r == 0 && !hadb__lease_record_decode(out))) {
         return hadb_fail(err, HADB_ECORRUPT,
                          "lease file %.100s%.80s is damaged; remove it, its node writes a new one",
                          l->root, path + strlen(l->base));
@@ -142,7 +91,7 @@ static int file_read(void *self, const struct hadb_call *call, const char *key,
                      struct hadb_buf *out, struct hadb_tag *tag, struct hadb_error *err)
 {
     struct file_leases *l = self;
-    struct file_record record = {0};
+    struct hadb__lease_record record = {0};
     char path[HADB_PATH_BYTES_MAX];
     int r = hadb_call_check(l->env, call, err);
     r = r ? r : check_root(l, err);
@@ -154,10 +103,7 @@ static int file_read(void *self, const struct hadb_call *call, const char *key,
     }
     if (r == 0) {
         put_tag(tag, &record);
-        record.bytes.len -= FILE_HEADER_BYTES;
-        memmove(record.bytes.data, record.bytes.data + FILE_HEADER_BYTES, record.bytes.len);
-        hadb_buf_deinit(out);
-        *out = hadb_buf_take(&record.bytes);
+        hadb__lease_record_take(&record, out);
     }
     hadb_buf_deinit(&record.bytes);
     return r;
@@ -236,7 +182,7 @@ static int lock_key(struct file_leases *l, const struct hadb_call *call, const c
 static int compare(struct file_leases *l, const char *path, const struct hadb_tag *expected,
                    uint64_t *version, struct hadb_error *err)
 {
-    struct file_record now = {0};
+    struct hadb__lease_record now = {0};
     struct hadb_tag tag = {0};
     int r = load(l, path, &now, err);
     if (r == 0) {
@@ -315,15 +261,14 @@ static int write_locked(struct file_leases *l, const struct hadb_call *call, con
                         struct hadb_slice bytes, const struct hadb_tag *expected,
                         struct hadb_tag *tag, struct hadb_error *err)
 {
-    struct file_record fresh = {0};
+    struct hadb__lease_record fresh = {0};
     char temp[HADB_PATH_BYTES_MAX];
     int r = compare(l, path, expected, &fresh.version, err);
     if (r) {
         return r;
     }
     fresh.version++;
-    hadb_random(l->env, fresh.nonce, sizeof(fresh.nonce));
-    r = encode(bytes, &fresh);
+    r = hadb__lease_record_encode(l->env, bytes, &fresh);
     if (r) {
         hadb_buf_deinit(&fresh.bytes);
         return hadb_fail_nomem(err);
@@ -370,29 +315,31 @@ static int file_write(void *self, const struct hadb_call *call, const char *key,
     return hadb_wrap(err, r, "lease %.100s", key);
 }
 
+/* The tag of @key now; a look needs no deadline, so that a late watch still sees what changed. */
+static int file_look(void *self, const struct hadb_call *call, const char *key,
+                     struct hadb_tag *tag, struct hadb_error *err)
+{
+    (void)call;
+    struct file_leases *l = self;
+    struct hadb__lease_record now = {0};
+    char path[HADB_PATH_BYTES_MAX];
+    int r = hadb_path_join(path, l->base, key, err);
+    r = r ? r : check_root(l, err);
+    r = r ? r : load(l, path, &now, err);
+    if (r == 0) {
+        put_tag(tag, &now);
+    }
+    hadb_buf_deinit(&now.bytes);
+    return r;
+}
+
 static int file_watch(void *self, const struct hadb_call *call, const char *key,
                       const struct hadb_tag *seen, struct hadb_error *err)
 {
     struct file_leases *l = self;
-    char path[HADB_PATH_BYTES_MAX];
-    uint64_t version = 0;
-    int r = hadb_path_join(path, l->base, key, err);
-    while (r == 0) {
-        r = check_root(l, err);
-        r = r ? r : compare(l, path, seen, &version, err);
-        if (r) {
-            break;
-        }
-        uint64_t left_ms = hadb_call_left_ms(l->env, call);
-        if (hadb_call_cancelled(call)) {
-            return hadb_fail(err, HADB_ECANCELED, "watch was cancelled");
-        }
-        if (left_ms == 0) {
-            return HADB_END;
-        }
-        hadb_sleep_ms(HADB_MIN(left_ms, (uint64_t)FILE_WATCH_EVERY_MS), call);
-    }
-    return r == HADB_CAS_LOST ? 0 : r;
+    const struct hadb__lease_poll poll = {
+        .env = l->env, .self = l, .look = file_look, .every_ms = FILE_WATCH_EVERY_MS};
+    return hadb__lease_poll(&poll, call, key, seen, err);
 }
 
 static void file_close(void *self)

@@ -39,6 +39,9 @@ int hadb_lease_open(const char *url, const struct hadb_env *env, struct hadb_lea
     if (r) {
         return hadb_wrap(err, r, "lease %s", shown);
     }
+    if (strcmp(parsed.scheme, "s3") == 0) {
+        return hadb__lease_storage_open(url, hadb_env_or_host(env), out, err);
+    }
     for (size_t i = 0; i < HADB_LEN(stores); i++) {
         if (strcmp(parsed.scheme, stores[i].scheme) != 0) {
             continue;
@@ -52,6 +55,6 @@ int hadb_lease_open(const char *url, const struct hadb_env *env, struct hadb_lea
         *out = lease;
         return 0;
     }
-    return hadb_fail(err, HADB_ENOTSUP, "lease %s: scheme %s is not supported, use mem or file",
+    return hadb_fail(err, HADB_ENOTSUP, "lease %s: scheme %s is not supported, use mem, file or s3",
                      shown, parsed.scheme);
 }

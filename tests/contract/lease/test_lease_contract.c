@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The contract of LeaseStore (include/hadb/lease.h), run on every store.
- * Usage: test_lease_contract mem|file|faultfs|memfs. Each test gets a fresh store.
+ * The contract of LeaseStore (include/hadb/lease.h), run on every store. Each test gets a fresh store.
+ * Usage: test_lease_contract mem|file|faultfs|memfs   or with a server: tests/support/with_lease.py KIND
+ *        test_lease_contract storage-mem|storage-file     test_lease_contract server
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -12,11 +13,13 @@
 #include <string.h>
 
 #include <cmocka.h>
+#include <pthread.h>
 
 #include "base/buf.h"
 #include "base/env.h"
 #include "base/thread.h"
-#include "hadb/lease.h"
+#include "lease/lease_private.h"
+#include "tests/support/lease_server.h"
 #include "tests/support/memfs.h"
 #include "tests/support/support.h"
 
@@ -25,6 +28,8 @@ static const char *spec;
 struct fixture {
     char dir[HADB_PATH_BYTES_MAX]; /* "" = none */
     char url[HADB_PATH_BYTES_MAX + 64];
+    bool over_storage;        /* url is a storage's */
+    struct hadb_storage keep; /* keeps a named mem storage alive */
     struct hadb_env env;
     struct test_faultfs faultfs;
     struct test_memfs *memfs;
@@ -34,6 +39,16 @@ struct fixture {
     struct hadb_error err;
 };
 
+static int open_store(struct fixture *f, struct hadb_lease *out)
+{
+    if (!f->over_storage) {
+        return hadb_lease_open(f->url, &f->env, out, &f->err);
+    }
+    struct hadb_storage storage = {0};
+    int r = hadb_storage_open(f->url, &f->env, &storage, &f->err);
+    return r ? r : hadb__lease_over_storage(&storage, &f->env, out, &f->err);
+}
+
 static int setup(void **state)
 {
     static unsigned serial;
@@ -42,12 +57,19 @@ static int setup(void **state)
     serial++;
     if (strcmp(spec, "mem") == 0) {
         snprintf(f->url, sizeof(f->url), "mem:leases-%u", serial);
+    } else if (strcmp(spec, "server") == 0) {
+        lease_server_url("HADB_TEST_LEASE_URL", f->url, sizeof(f->url));
+    } else if (strcmp(spec, "storage-mem") == 0) {
+        f->over_storage = true;
+        snprintf(f->url, sizeof(f->url), "mem:leases-%u", serial);
+        assert_int_equal(hadb_storage_open(f->url, &f->env, &f->keep, &f->err), 0);
     } else if (strcmp(spec, "memfs") == 0) {
         f->memfs = test_memfs_new(serial);
         f->env.fs = test_memfs_fs(f->memfs);
         snprintf(f->url, sizeof(f->url), "file:///leases");
     } else {
-        HADB_ASSERT(strcmp(spec, "file") == 0 || strcmp(spec, "faultfs") == 0);
+        f->over_storage = strcmp(spec, "storage-file") == 0;
+        HADB_ASSERT(f->over_storage || strcmp(spec, "file") == 0 || strcmp(spec, "faultfs") == 0);
         if (strcmp(spec, "faultfs") == 0) {
             f->env.fs = test_faultfs(&f->faultfs);
         }
@@ -55,7 +77,11 @@ static int setup(void **state)
         snprintf(f->url, sizeof(f->url), "file://%s/made/later", f->dir);
     }
     *state = f;
-    return hadb_lease_open(f->url, &f->env, &f->s, &f->err);
+    int r = open_store(f, &f->s);
+    if (r) {
+        fprintf(stderr, "%d %s\n", r, f->err.message);
+    }
+    return r;
 }
 
 static int teardown(void **state)
@@ -63,6 +89,7 @@ static int teardown(void **state)
     struct fixture *f = *state;
     hadb_buf_deinit(&f->got);
     hadb_lease_close(&f->s);
+    hadb_storage_close(&f->keep);
     if (f->dir[0] != '\0') {
         test_tmp_remove(f->dir);
     }
@@ -225,7 +252,7 @@ static void another__handle_sees_the_record_at_once(void **state)
 {
     struct fixture *f = *state;
     struct hadb_lease other = {0};
-    assert_done(f, hadb_lease_open(f->url, &f->env, &other, &f->err));
+    assert_done(f, open_store(f, &other));
     assert_done(f, put(f, "a", "one", NULL));
     struct hadb_tag tag = {0};
     assert_done(f, hadb_lease_read(&other, NULL, "a", &f->got, &tag, &f->err));
@@ -241,6 +268,7 @@ enum { RACERS = 8, COUNTS = 10 };
 
 struct racer {
     struct fixture *f;
+    struct hadb_lease s;
     struct hadb_thread thread;
     unsigned wins, bad;
 };
@@ -250,21 +278,18 @@ static void count_up(void *arg)
 {
     struct racer *me = arg;
     HADB_CLEANUP(hadb_buf_deinit) struct hadb_buf bytes = {0};
-    struct hadb_lease s = {0};
-    me->bad += hadb_lease_open(me->f->url, &me->f->env, &s, NULL) != 0;
     for (unsigned tries = 0; me->wins < COUNTS && tries < 100000 && !me->bad; tries++) {
         struct hadb_tag tag = {0};
         char record[32];
-        int r = hadb_lease_read(&s, NULL, "counter", &bytes, &tag, NULL);
+        int r = hadb_lease_read(&me->s, NULL, "counter", &bytes, &tag, NULL);
         me->bad += r != 0 && r != HADB_ABSENT;
         unsigned value = r == 0 ? (unsigned)atoi(hadb_buf_cstr(&bytes)) : 0;
         snprintf(record, sizeof(record), "%u", value + 1);
-        r = hadb_lease_write_if_match(&s, NULL, "counter", hadb_slice_str(record),
+        r = hadb_lease_write_if_match(&me->s, NULL, "counter", hadb_slice_str(record),
                                       r == 0 ? &tag : NULL, NULL, NULL);
         me->wins += r == 0;
         me->bad += r != 0 && r != HADB_CAS_LOST;
     }
-    hadb_lease_close(&s);
 }
 
 static void racing__writers_lose_no_update(void **state)
@@ -274,16 +299,91 @@ static void racing__writers_lose_no_update(void **state)
     unsigned bad = 0;
     for (size_t i = 0; i < RACERS; i++) {
         racers[i] = (struct racer){.f = f};
+        assert_done(f, open_store(f, &racers[i].s));
+    }
+    for (size_t i = 0; i < RACERS; i++) {
         assert_done(f,
                     hadb_thread_start(&racers[i].thread, "racer", count_up, &racers[i], &f->err));
     }
     for (size_t i = 0; i < RACERS; i++) {
         hadb_thread_join(&racers[i].thread);
+        hadb_lease_close(&racers[i].s);
         bad += racers[i].bad;
     }
     assert_int_equal(bad, 0);
     assert_done(f, hadb_lease_read(&f->s, NULL, "counter", &f->got, &f->tag, &f->err));
     assert_int_equal(atoi(hadb_buf_cstr(&f->got)), RACERS * COUNTS);
+}
+
+enum { CREATORS = 16, ROUNDS = 20 };
+
+struct creator {
+    struct hadb_lease *s; /* of all creators, or its own */
+    pthread_barrier_t *start;
+    struct hadb_thread thread;
+    unsigned number, bad;
+    bool won[ROUNDS];
+};
+
+/* Did a write of unknown outcome come to pass? The record says it. */
+static int is_mine(struct creator *me, const char *key, const char *record)
+{
+    HADB_CLEANUP(hadb_buf_deinit) struct hadb_buf bytes = {0};
+    struct hadb_tag tag = {0};
+    int r = hadb_lease_read(me->s, NULL, key, &bytes, &tag, NULL);
+    if (r) {
+        return r;
+    }
+    return hadb_slice_eq(hadb_buf_slice(&bytes), hadb_slice_str(record)) ? 0 : HADB_CAS_LOST;
+}
+
+static void create_all(void *arg)
+{
+    struct creator *me = arg;
+    for (unsigned round = 0; round < ROUNDS; round++) {
+        char key[32], record[32];
+        snprintf(key, sizeof(key), "race/%u", round);
+        snprintf(record, sizeof(record), "creator %u", me->number);
+        pthread_barrier_wait(me->start);
+        int r =
+            hadb_lease_write_if_match(me->s, NULL, key, hadb_slice_str(record), NULL, NULL, NULL);
+        r = r == HADB_ETIMEDOUT ? is_mine(me, key, record) : r;
+        me->won[round] = r == 0;
+        me->bad += r != 0 && r != HADB_CAS_LOST;
+    }
+}
+
+/* Half of the creators share one handle, the others have their own. */
+static void racing__creators_have_one_winner_each_round(void **state)
+{
+    struct fixture *f = *state;
+    static struct creator creators[CREATORS];
+    struct hadb_lease own[CREATORS] = {0};
+    pthread_barrier_t start;
+    assert_int_equal(pthread_barrier_init(&start, NULL, CREATORS), 0);
+    for (unsigned i = 0; i < CREATORS; i++) {
+        assert_done(f, i % 2 ? open_store(f, &own[i]) : 0);
+        creators[i] = (struct creator){.s = i % 2 ? &own[i] : &f->s, .start = &start, .number = i};
+    }
+    for (unsigned i = 0; i < CREATORS; i++) {
+        assert_done(f, hadb_thread_start(&creators[i].thread, "creator", create_all, &creators[i],
+                                         &f->err));
+    }
+    unsigned bad = 0;
+    for (unsigned i = 0; i < CREATORS; i++) {
+        hadb_thread_join(&creators[i].thread);
+        hadb_lease_close(&own[i]);
+        bad += creators[i].bad;
+    }
+    pthread_barrier_destroy(&start);
+    assert_int_equal(bad, 0);
+    for (unsigned round = 0; round < ROUNDS; round++) {
+        unsigned winners = 0;
+        for (unsigned i = 0; i < CREATORS; i++) {
+            winners += creators[i].won[round];
+        }
+        assert_int_equal(winners, 1);
+    }
 }
 
 static void watch__returns_at_once_when_the_tag_is_another(void **state)
@@ -372,6 +472,7 @@ int main(int argc, char **argv)
         contract(late__and_cancelled_calls_do_nothing),
         contract(another__handle_sees_the_record_at_once),
         contract(racing__writers_lose_no_update),
+        contract(racing__creators_have_one_winner_each_round),
         contract(watch__returns_at_once_when_the_tag_is_another),
         contract(watch__ends_at_its_deadline_or_cancel),
         contract(watch__wakes_when_the_record_changes),

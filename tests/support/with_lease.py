@@ -1,0 +1,293 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""Runs a command beside a lease server of its own: with_lease.py KIND COMMAND...
+
+The command finds HADB_TEST_LEASE_URL (UNIQUE in it stands for a name of the test's choice), and where they fit
+HADB_TEST_LEASE_RELAY_URL (the same server through a relay that can be told to fail), _BAD_AUTH_LEASE_URL,
+_BAD_CA_LEASE_URL, _BAD_PORT_LEASE_URL, and HADB_TEST_LEASE_CONTROL: a port of loopback that takes one wish per
+connection (tests/support/lease_server.h). A missing server is exit 77, unless REQUIRE_REAL_STORES=1. Servers listen
+on free ports of loopback, own their folder, and are ended by their process id.
+"""
+import os
+import secrets
+import shutil
+import signal
+import socket
+import socketserver
+import struct
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+
+sys.dont_write_bytecode = True
+HERE = os.path.dirname(os.path.abspath(__file__))
+ROOT = os.path.dirname(os.path.dirname(HERE))
+sys.path[:0] = [HERE, os.path.join(ROOT, "scripts")]
+import minio  # noqa: E402
+import with_s3  # noqa: E402
+
+
+def missing(what, how):
+    needed = os.environ.get("REQUIRE_REAL_STORES") == "1"
+    print(f"NO {what}: this test did not run; {how}"
+          + (", and REQUIRE_REAL_STORES=1 makes that a failure" if needed else ""), file=sys.stderr)
+    sys.exit(1 if needed else 77)
+
+
+def program(name, package):
+    found = shutil.which(name) or shutil.which(name, path="/usr/sbin:/usr/bin:/usr/local/bin")
+    return found or missing(name, f"apt-get install {package}")
+
+
+class Relay:
+    """TCP from a free port to the server; "pass", "mute", "freeze", "cut" as in lease_server.h."""
+
+    def __init__(self, target):
+        self.target, self.mode = target, "pass"
+        self.changed = threading.Condition()
+        self.pairs = set()
+        self.listener = socket.create_server(("127.0.0.1", 0), backlog=64)
+        self.port = self.listener.getsockname()[1]
+        threading.Thread(target=self.accept, daemon=True).start()
+
+    def set(self, mode):
+        with self.changed:
+            was, self.mode = self.mode, mode
+            # What was swallowed is gone: a connection cannot go on in the middle.
+            pairs = list(self.pairs) if mode == "cut" or was == "mute" else []
+            self.changed.notify_all()
+        for pair in pairs:
+            self.end(pair)
+
+    def accept(self):
+        while True:
+            client, _ = self.listener.accept()
+            threading.Thread(target=self.serve, args=(client,), daemon=True).start()
+
+    @staticmethod
+    def reset(sock):
+        try:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            sock.shutdown(socket.SHUT_RD)  # wakes the thread that reads
+        except OSError:
+            pass
+
+    def end(self, pair):
+        with self.changed:
+            self.pairs.discard(pair)
+            self.changed.notify_all()
+        for sock in pair:
+            self.reset(sock)
+
+    def serve(self, client):
+        with self.changed:
+            while self.mode == "freeze":
+                self.changed.wait()
+            refuse = self.mode == "cut"
+        try:
+            if refuse:
+                raise OSError("cut")
+            server = socket.create_connection(("127.0.0.1", self.target), timeout=10)
+        except OSError:
+            self.reset(client)
+            client.close()
+            return
+        server.settimeout(None)
+        for sock in (client, server):
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        pair = (client, server)
+        with self.changed:
+            self.pairs.add(pair)
+        other = threading.Thread(target=self.pump, args=(server, client, pair, True), daemon=True)
+        other.start()
+        self.pump(client, server, pair, False)
+        other.join()
+        client.close()
+        server.close()
+
+    def pump(self, source, sink, pair, replies):
+        try:
+            while True:
+                data = source.recv(65536)
+                with self.changed:
+                    while self.mode == "freeze" and pair in self.pairs:
+                        self.changed.wait()
+                    swallow = replies and self.mode == "mute"
+                    gone = pair not in self.pairs
+                if gone or not data:
+                    break
+                if not swallow:
+                    sink.sendall(data)
+        except OSError:
+            pass
+        self.end(pair)
+
+
+class Server:
+    """A server process: free port, own folder. Subclasses say how it is started and when it is ready."""
+    kind = ""
+    ready_s_max = 60
+
+    def __init__(self):
+        self.folder = tempfile.mkdtemp(prefix=f"hadb-{self.kind}-")
+        self.data = os.path.join(self.folder, "data")
+        self.port = minio.free_port()
+        self.process, self.paused = None, False
+        self.secret = secrets.token_hex(16)
+        try:
+            self.prepare()
+            self.start()
+        except BaseException:
+            self.close()
+            raise
+        self.relay = Relay(self.port)
+
+    def prepare(self):
+        """What happens once, before the first start."""
+
+    def made(self):
+        """What happens after each start on an empty folder."""
+
+    def env(self):
+        return dict(os.environ, HOME=self.folder)
+
+    def start(self):
+        fresh = not os.path.isdir(self.data)
+        os.makedirs(self.data, exist_ok=True)
+        with open(os.path.join(self.folder, "log"), "ab") as log:
+            self.process = subprocess.Popen(self.command(), env=self.env(), stdout=log, stderr=log)
+        until = time.monotonic() + self.ready_s_max
+        while time.monotonic() < until and self.process.poll() is None:
+            try:
+                if self.ready():
+                    if fresh:
+                        self.made()
+                    return
+            except OSError:
+                pass
+            time.sleep(0.02)
+        with open(os.path.join(self.folder, "log"), errors="replace") as log:
+            raise RuntimeError(f"{self.kind} does not start: " + log.read()[-2000:])
+
+    def kill(self):
+        if self.process and self.process.poll() is None:
+            self.process.kill()
+            self.process.wait()
+        self.paused = False
+
+    def pause(self):
+        self.process.send_signal(signal.SIGSTOP)
+        self.paused = True
+
+    def resume(self):
+        self.process.send_signal(signal.SIGCONT)
+        self.paused = False
+
+    def forget(self):
+        self.kill()
+        shutil.rmtree(self.data)
+        self.start()
+
+    def close(self):
+        if self.process and self.process.poll() is None:
+            if self.paused:
+                self.resume()
+            self.process.terminate()
+            try:
+                self.process.wait(10)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def tell(self, wish):
+        if wish in ("pass", "mute", "freeze", "cut"):
+            self.relay.set(wish)
+        elif wish in ("kill", "start", "pause", "resume", "forget"):
+            getattr(self, wish)()
+        else:
+            raise RuntimeError(f"unknown wish {wish}")
+
+    def variables(self):
+        out = {"LEASE_URL": self.url(self.port), "LEASE_RELAY_URL": self.url(self.relay.port),
+               "BAD_PORT_LEASE_URL": self.url(minio.free_port())}
+        return {f"HADB_TEST_{name}": value for name, value in out.items()}
+
+
+class Minio(Server):
+    kind = "minio"
+    key_id, ca = "testing", None  # as minio.Minio names them
+
+    def prepare(self):
+        found = subprocess.run([os.path.join(ROOT, "scripts", "minio.sh")], stdout=subprocess.PIPE,
+                               text=True)
+        if found.returncode != 0:
+            missing("MINIO", "scripts/minio.sh --build gets one")
+        self.program = found.stdout.strip()
+
+    @property
+    def credentials(self):
+        return {"AWS_ACCESS_KEY_ID": self.key_id, "AWS_SECRET_ACCESS_KEY": self.secret}
+
+    def env(self):
+        return dict(os.environ, MINIO_ROOT_USER=self.key_id, MINIO_ROOT_PASSWORD=self.secret,
+                    MINIO_BROWSER="off", MINIO_UPDATE="off", HOME=self.folder)
+
+    def command(self):
+        return [self.program, "server", self.data, "--address", f"127.0.0.1:{self.port}", "--quiet"]
+
+    def ready(self):
+        """The bucket is made, or was there."""
+        return minio.Minio.make_bucket(self) in (200, 409)
+
+    def url(self, port):
+        return f"s3://{minio.BUCKET}/UNIQUE?endpoint=http://127.0.0.1:{port}&path_style=1"
+
+    def variables(self):
+        return {**super().variables(), **aws(self.url(self.port), self.credentials)}
+
+
+def aws(url, credentials):
+    return {**credentials, "AWS_EC2_METADATA_DISABLED": "true", "AWS_CONFIG_FILE": "/nonexistent",
+            "AWS_SHARED_CREDENTIALS_FILE": "/nonexistent", "HADB_TEST_LEASE_URL": url}
+
+
+class Scripted(with_s3.Scripted):
+    """The S3 server of the test suite itself, which is always there."""
+
+    def variables(self):
+        return aws(self.url.replace("/t?", "/UNIQUE?"), self.credentials)
+
+
+KINDS = {"minio": Minio, "scripted": Scripted}
+
+
+class Control(socketserver.StreamRequestHandler):
+    def handle(self):
+        wish = self.rfile.readline().decode().strip()
+        try:
+            self.server.target.tell(wish)
+            self.wfile.write(b"ok\n")
+        except Exception as problem:  # pylint: disable=broad-except
+            self.wfile.write(f"{problem}\n".encode())
+
+
+def main():
+    kind, command = sys.argv[1], sys.argv[2:]
+    server = KINDS[kind]()
+    control = socketserver.ThreadingTCPServer(("127.0.0.1", 0), Control)
+    control.daemon_threads, control.target = True, server
+    threading.Thread(target=control.serve_forever, daemon=True).start()
+    env = {n: v for n, v in os.environ.items() if not n.startswith("AWS_")}
+    env.update(server.variables(), HADB_TEST_LEASE_CONTROL=str(control.server_address[1]))
+    try:
+        code = subprocess.run(command, env=env).returncode
+    finally:
+        server.close()
+    sys.exit(code if code >= 0 else 128 - code)
+
+
+if __name__ == "__main__":
+    main()
