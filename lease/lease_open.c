@@ -21,6 +21,8 @@ static const struct {
 } stores[] = {
     {"mem", hadb__lease_mem_open},
     {"file", hadb__lease_file_open},
+    {"redis", hadb__lease_redis_open},
+    {"rediss", hadb__lease_redis_open},
 };
 
 int hadb_lease_open(const char *url, const struct hadb_env *env, struct hadb_lease *out,
@@ -55,6 +57,7 @@ int hadb_lease_open(const char *url, const struct hadb_env *env, struct hadb_lea
         *out = lease;
         return 0;
     }
-    return hadb_fail(err, HADB_ENOTSUP, "lease %s: scheme %s is not supported, use mem, file or s3",
-                     shown, parsed.scheme);
+    return hadb_fail(err, HADB_ENOTSUP,
+                     "lease %s: scheme %s is not supported, use mem, file, s3 or redis", shown,
+                     parsed.scheme);
 }

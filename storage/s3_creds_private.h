@@ -2,8 +2,8 @@
 /* The sources behind s3_creds.c (s3_creds_source.c, s3_profile.c). Any thread, one caller at a time. */
 #ifndef HADB_STORAGE_S3_CREDS_PRIVATE_H
 #define HADB_STORAGE_S3_CREDS_PRIVATE_H
+#include "base/http.h"
 #include "storage/s3_creds.h"
-#include "storage/s3_http.h"
 
 struct hadb__s3_sources {
     const struct hadb_env *env;

@@ -88,7 +88,7 @@ int hadb__s3_creds_from_json(struct hadb_slice json, const char *source,
 
 /* One HTTP request to a source: 0 when it answered 200. */
 static int ask_http(const struct hadb__s3_sources *s, const struct hadb_call *call,
-                    const char *method, const char *url, const struct hadb__s3_header *header,
+                    const char *method, const char *url, const struct hadb__http_header *header,
                     struct hadb_slice body, struct hadb__http_reply *reply, struct hadb_error *err)
 {
     bool local =
@@ -201,7 +201,7 @@ static int assume_role(const struct hadb__s3_sources *s, const struct hadb_call 
                        const char *token_file, struct hadb_slice role, struct hadb_slice session,
                        struct hadb__s3_creds **out, struct hadb_error *err)
 {
-    static const struct hadb__s3_header form_type = {"Content-Type",
+    static const struct hadb__http_header form_type = {"Content-Type",
                                                      "application/x-www-form-urlencoded"};
     HADB_CLEANUP(wipe_buf) struct hadb_buf token = {0};
     HADB_CLEANUP(wipe_buf) struct hadb_buf form = {0};
@@ -387,7 +387,7 @@ static int from_container(const struct hadb__s3_sources *s, const struct hadb_ca
     if (r) {
         return r;
     }
-    struct hadb__s3_header header = {"Authorization", (const char *)token.data};
+    struct hadb__http_header header = {"Authorization", (const char *)token.data};
     r = ask_http(s, call, "GET", (const char *)url.data, token.len ? &header : NULL,
                  (struct hadb_slice){0}, &reply, err);
     r = r ? r : hadb__s3_creds_from_json(hadb_buf_slice(&reply.body), "container", out, err);
@@ -401,7 +401,7 @@ static int imds_get(const struct hadb__s3_sources *s, const struct hadb_call *ca
                     struct hadb__http_reply *reply, struct hadb_error *err)
 {
     HADB_CLEANUP(hadb_buf_deinit) struct hadb_buf url = {0};
-    struct hadb__s3_header header = {"X-aws-ec2-metadata-token", session};
+    struct hadb__http_header header = {"X-aws-ec2-metadata-token", session};
     if (hadb_buf_printf(&url, "%s/latest/meta-data/iam/security-credentials/%s", base, role) ||
         !hadb_buf_cstr(&url)) {
         return hadb_fail_nomem(err);
@@ -413,7 +413,7 @@ static int imds_get(const struct hadb__s3_sources *s, const struct hadb_call *ca
 static int imds_session(const struct hadb__s3_sources *s, const struct hadb_call *call,
                         const char *base, struct hadb__http_reply *reply, struct hadb_error *err)
 {
-    static const struct hadb__s3_header ttl = {"X-aws-ec2-metadata-token-ttl-seconds", "21600"};
+    static const struct hadb__http_header ttl = {"X-aws-ec2-metadata-token-ttl-seconds", "21600"};
     HADB_CLEANUP(hadb_buf_deinit) struct hadb_buf url = {0};
     if (hadb_buf_printf(&url, "%s/latest/api/token", base) || !hadb_buf_cstr(&url)) {
         return hadb_fail_nomem(err);

@@ -23,7 +23,7 @@
 #include "base/alloc.h"
 #include "base/env.h"
 #include "base/error.h"
-#include "storage/s3_easy.h"
+#include "base/http_easy.h"
 
 #define EVENTS_MAX 64
 #define NEVER UINT64_MAX

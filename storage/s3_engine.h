@@ -6,7 +6,7 @@
  */
 #ifndef HADB_STORAGE_S3_ENGINE_H
 #define HADB_STORAGE_S3_ENGINE_H
-#include "storage/s3_http.h"
+#include "base/http.h"
 
 #define HADB_ENGINE_CONNECTIONS_MAX 64u /* further requests wait for one of them */
 #define HADB_ENGINE_TASKS_MAX 1024u     /* running or waiting; more are HADB_EBUSY */

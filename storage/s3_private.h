@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What the files of the S3 backend share. A request is built (s3_request.c), signed, performed (s3_http.c, or
- * s3_engine.c without blocking) and judged (s3_outcome.c): all but the performing are functions of their arguments.
+ * What the files of the S3 backend share. A request is built (s3_request.c), signed, performed (base/http.c,
+ * or s3_engine.c without blocking) and judged (s3_outcome.c): all but the performing are functions of their arguments.
  */
 #ifndef HADB_STORAGE_S3_PRIVATE_H
 #define HADB_STORAGE_S3_PRIVATE_H
+#include "base/http.h"
 #include "base/url.h"
 #include "storage/counters.h"
 #include "storage/s3_creds.h"
-#include "storage/s3_http.h"
 #include "storage/s3_sign.h"
 #include "storage/s3_xml.h"
 
@@ -67,8 +67,8 @@ struct hadb__s3_request {
     struct hadb_buf url, authorization; /* NUL-terminated; by sign */
     char condition[HADB_TAG_MAX + 1];
     char range[64], content_md5[32], crc32c[16], payload_hash[72], date[HADB_S3_DATE_BYTES];
-    struct hadb__s3_header headers[HADB_S3_SIGNED_HEADERS_MAX]; /* point into this struct */
-    size_t headers_len;                                         /* all to be sent */
+    struct hadb__http_header headers[HADB_S3_SIGNED_HEADERS_MAX]; /* point into this struct */
+    size_t headers_len;                                           /* all to be sent */
     size_t fixed_len; /* the first of them, which are there before it is signed */
 };
 

@@ -29,7 +29,7 @@ void hadb__s3_request_deinit(struct hadb__s3_request *request)
 static void add_header(struct hadb__s3_request *q, const char *name, const char *value)
 {
     HADB_ASSERT(q->headers_len < HADB_S3_SIGNED_HEADERS_MAX);
-    q->headers[q->headers_len++] = (struct hadb__s3_header){.name = name, .value = value};
+    q->headers[q->headers_len++] = (struct hadb__http_header){.name = name, .value = value};
 }
 
 /* The name of the object in the bucket. */

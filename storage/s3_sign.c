@@ -97,7 +97,7 @@ static char lower(char c)
 
 static int by_lower_name(const void *a, const void *b)
 {
-    const struct hadb__s3_header *x = a, *y = b;
+    const struct hadb__http_header *x = a, *y = b;
     size_t i = 0;
     while (x->name[i] && lower(x->name[i]) == lower(y->name[i])) {
         i++;
@@ -140,7 +140,7 @@ static int append_collapsed(const char *value, struct hadb_buf *out)
     return 0;
 }
 
-static void sort_headers(const struct hadb__s3_to_sign *request, struct hadb__s3_header *sorted)
+static void sort_headers(const struct hadb__s3_to_sign *request, struct hadb__http_header *sorted)
 {
     HADB_ASSERT(request->headers_len >= 1 && request->headers_len <= HADB_S3_SIGNED_HEADERS_MAX);
     memcpy(sorted, request->headers, request->headers_len * sizeof(sorted[0]));
@@ -150,7 +150,7 @@ static void sort_headers(const struct hadb__s3_to_sign *request, struct hadb__s3
     }
 }
 
-static int append_names(const struct hadb__s3_header *sorted, size_t len, struct hadb_buf *out)
+static int append_names(const struct hadb__http_header *sorted, size_t len, struct hadb_buf *out)
 {
     int r = 0;
     for (size_t i = 0; i < len && r == 0; i++) {
@@ -162,7 +162,7 @@ static int append_names(const struct hadb__s3_header *sorted, size_t len, struct
 
 int hadb__s3_canonical(const struct hadb__s3_to_sign *request, struct hadb_buf *out)
 {
-    struct hadb__s3_header sorted[HADB_S3_SIGNED_HEADERS_MAX];
+    struct hadb__http_header sorted[HADB_S3_SIGNED_HEADERS_MAX];
     sort_headers(request, sorted);
     int r = hadb_buf_printf(out, "%s\n%s\n%s\n", request->method, request->path, request->query);
     for (size_t i = 0; i < request->headers_len && r == 0; i++) {
@@ -227,7 +227,7 @@ int hadb__s3_sign(const struct hadb__s3_to_sign *request, struct hadb_buf *out)
     HADB_ASSERT(strlen(request->date) == HADB_S3_DATE_BYTES - 1);
     HADB_ASSERT(request->path[0] == '/' && request->query);
     char hex[HEX_HASH_BYTES];
-    struct hadb__s3_header sorted[HADB_S3_SIGNED_HEADERS_MAX];
+    struct hadb__http_header sorted[HADB_S3_SIGNED_HEADERS_MAX];
     hadb_buf_clear(out);
     int r = signature(request, out, hex);
     hadb_buf_clear(out);

@@ -5,17 +5,13 @@
  */
 #ifndef HADB_STORAGE_S3_SIGN_H
 #define HADB_STORAGE_S3_SIGN_H
-#include "hadb/error.h"
+#include "base/http.h"
 
 #define HADB_S3_DATE_BYTES 17 /* 20150830T123600Z and NUL */
 #define HADB_S3_SIGNED_HEADERS_MAX 24u
 #define HADB_S3_QUERY_PARAMS_MAX 16u
 #define HADB_S3_UNSIGNED_PAYLOAD "UNSIGNED-PAYLOAD"
 
-struct hadb__s3_header {
-    const char *name; /* any case */
-    const char *value;
-};
 struct hadb__s3_param {
     const char *name; /* decoded, like the value; "" as value gives "name=" */
     const char *value;
@@ -23,10 +19,10 @@ struct hadb__s3_param {
 
 struct hadb__s3_to_sign {
     const char *method;
-    const char *path;                      /* as sent: from hadb__s3_path_encode */
-    const char *query;                     /* as sent: from hadb__s3_query_encode; "" = none */
-    const struct hadb__s3_header *headers; /* those to sign: host, x-amz-date, …; names differ */
-    size_t headers_len;                    /* 1..HADB_S3_SIGNED_HEADERS_MAX */
+    const char *path;                        /* as sent: from hadb__s3_path_encode */
+    const char *query;                       /* as sent: from hadb__s3_query_encode; "" = none */
+    const struct hadb__http_header *headers; /* those to sign: host, x-amz-date, …; names differ */
+    size_t headers_len;                      /* 1..HADB_S3_SIGNED_HEADERS_MAX */
     const char *payload_hash; /* hex SHA-256 of the body, or HADB_S3_UNSIGNED_PAYLOAD */
     const char *date;         /* from hadb__s3_date, the value of x-amz-date */
     const char *region;

@@ -14,6 +14,7 @@ import shutil
 import signal
 import socket
 import socketserver
+import ssl
 import struct
 import subprocess
 import sys
@@ -125,6 +126,37 @@ class Relay:
         self.end(pair)
 
 
+class Certificates:
+    """A test CA, a certificate of 127.0.0.1 and localhost, and a CA that has signed nothing. In self.folder."""
+
+    def __init__(self, folder):
+        self.folder = os.path.join(folder, "tls")
+        os.mkdir(self.folder)
+        for name in ("ca", "stranger"):
+            minio.openssl("req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1",
+                          "-nodes", "-days", "2", "-subj", f"/CN=hadb test {name}",
+                          "-addext", "basicConstraints=critical,CA:TRUE",
+                          "-keyout", self.path(name + ".key"), "-out", self.path(name + ".pem"))
+        minio.openssl("req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes",
+                      "-subj", "/CN=localhost", "-keyout", self.path("server.key"),
+                      "-out", self.path("server.csr"))
+        with open(self.path("server.ext"), "w", encoding="utf-8") as out:
+            out.write("subjectAltName=IP:127.0.0.1,DNS:localhost\n"
+                      "extendedKeyUsage=serverAuth,clientAuth\n")
+        minio.openssl("x509", "-req", "-in", self.path("server.csr"), "-CA", self.path("ca.pem"),
+                      "-CAkey", self.path("ca.key"), "-CAcreateserial", "-days", "2",
+                      "-extfile", self.path("server.ext"), "-out", self.path("server.pem"))
+
+    def path(self, name):
+        return os.path.join(self.folder, name)
+
+    def context(self):
+        """For clients in Python."""
+        out = ssl.create_default_context(cafile=self.path("ca.pem"))
+        out.load_cert_chain(self.path("server.pem"), self.path("server.key"))
+        return out
+
+
 class Server:
     """A server process: free port, own folder. Subclasses say how it is started and when it is ready."""
     kind = ""
@@ -217,7 +249,7 @@ class Server:
 
 
 class Minio(Server):
-    kind = "minio"
+    kind, tls = "minio", False
     key_id, ca = "testing", None  # as minio.Minio names them
 
     def prepare(self):
@@ -226,6 +258,11 @@ class Minio(Server):
         if found.returncode != 0:
             missing("MINIO", "scripts/minio.sh --build gets one")
         self.program = found.stdout.strip()
+        if self.tls:
+            self.certificates = Certificates(self.folder)
+            self.ca = self.certificates.path("ca.pem")
+            shutil.copy(self.certificates.path("server.pem"), self.certificates.path("public.crt"))
+            shutil.copy(self.certificates.path("server.key"), self.certificates.path("private.key"))
 
     @property
     def credentials(self):
@@ -236,17 +273,79 @@ class Minio(Server):
                     MINIO_BROWSER="off", MINIO_UPDATE="off", HOME=self.folder)
 
     def command(self):
-        return [self.program, "server", self.data, "--address", f"127.0.0.1:{self.port}", "--quiet"]
+        tls = ["--certs-dir", self.certificates.folder] if self.tls else []
+        return [self.program, "server", self.data, "--address", f"127.0.0.1:{self.port}", "--quiet",
+                *tls]
 
     def ready(self):
         """The bucket is made, or was there."""
         return minio.Minio.make_bucket(self) in (200, 409)
 
-    def url(self, port):
-        return f"s3://{minio.BUCKET}/UNIQUE?endpoint=http://127.0.0.1:{port}&path_style=1"
+    def url(self, port, ca="ca.pem"):
+        out = f"s3://{minio.BUCKET}/UNIQUE?endpoint=http{'s' if self.tls else ''}://" \
+              f"127.0.0.1:{port}&path_style=1"
+        return out + f"&ca={self.certificates.path(ca)}" if self.tls else out
 
     def variables(self):
-        return {**super().variables(), **aws(self.url(self.port), self.credentials)}
+        out = {**super().variables(), **aws(self.url(self.port), self.credentials)}
+        if self.tls:
+            out["HADB_TEST_BAD_CA_LEASE_URL"] = self.url(self.port, "stranger.pem")
+        return out
+
+
+class MinioTls(Minio):
+    tls = True
+
+
+class Redis(Server):
+    kind, tls = "redis", False
+
+    def prepare(self):
+        self.program = program("redis-server", "redis-server")
+        if self.tls:
+            self.certificates = Certificates(self.folder)
+
+    def command(self):
+        tls = []
+        if self.tls:
+            path = self.certificates.path
+            tls = ["--tls-port", str(self.port), "--tls-cert-file", path("server.pem"),
+                   "--tls-key-file", path("server.key"), "--tls-ca-cert-file", path("ca.pem"),
+                   "--tls-auth-clients", "yes"]
+        return [self.program, "--bind", "127.0.0.1", "--port", "0" if self.tls else str(self.port),
+                *tls, "--dir", self.data, "--requirepass", self.secret, "--save", "",
+                "--appendonly", "yes", "--appendfsync", "always"]
+
+    def ready(self):
+        with socket.create_connection(("127.0.0.1", self.port), timeout=5) as s:
+            if self.tls:
+                s = self.certificates.context().wrap_socket(s, server_hostname="127.0.0.1")
+            s.sendall(f"AUTH {self.secret}\r\nEXISTS x\r\n".encode())
+            got = b""
+            while got.count(b"\n") < 2:
+                data = s.recv(4096)
+                if not data:
+                    return False
+                got += data
+            return got == b"+OK\r\n:0\r\n"
+
+    def url(self, port, secret=None, ca="ca.pem"):
+        out = f"redis{'s' if self.tls else ''}://:{secret or self.secret}@127.0.0.1:{port}" \
+              "/3?prefix=UNIQUE/"
+        if self.tls:
+            path = self.certificates.path
+            out += f"&ca={path(ca)}&cert={path('server.pem')}&key={path('server.key')}"
+        return out
+
+    def variables(self):
+        out = {"HADB_TEST_BAD_AUTH_LEASE_URL": self.url(self.port, "wrong-secret")}
+        if self.tls:
+            out["HADB_TEST_BAD_CA_LEASE_URL"] = self.url(self.port, ca="stranger.pem")
+        return {**super().variables(), **out}
+
+
+class RedisTls(Redis):
+    tls = True
 
 
 def aws(url, credentials):
@@ -261,7 +360,8 @@ class Scripted(with_s3.Scripted):
         return aws(self.url.replace("/t?", "/UNIQUE?"), self.credentials)
 
 
-KINDS = {"minio": Minio, "scripted": Scripted}
+KINDS = {"minio": Minio, "minio-tls": MinioTls, "scripted": Scripted, "redis": Redis,
+         "redis-tls": RedisTls}
 
 
 class Control(socketserver.StreamRequestHandler):

@@ -20,6 +20,7 @@
 #include "base/env.h"
 #include "base/thread.h"
 #include "storage/s3_creds_private.h"
+#include "storage/s3_sign.h"
 #include "tests/support/support.h"
 #include "tests/unit/storage/s3_control.h"
 
@@ -562,7 +563,7 @@ static void secrets__are_wiped_and_never_logged(void **state)
     assert_int_equal(secrets_freed, 0);
     creds = hadb__s3_creds_new("k", "S-WIPE", "T-WIPE", 0, "test");
     assert_non_null(creds);
-    struct hadb__s3_header headers[] = {{"host", "h"}};
+    struct hadb__http_header headers[] = {{"host", "h"}};
     struct hadb__s3_to_sign request = {.method = "GET",
                                        .path = "/",
                                        .query = "",

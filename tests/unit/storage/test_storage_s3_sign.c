@@ -28,7 +28,7 @@
 #define EMPTY_HASH "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
 
 /* What the two families of examples share. */
-static struct hadb__s3_to_sign suite_request(const struct hadb__s3_header *headers, size_t len)
+static struct hadb__s3_to_sign suite_request(const struct hadb__http_header *headers, size_t len)
 {
     return (struct hadb__s3_to_sign){
         .method = "GET",
@@ -45,7 +45,7 @@ static struct hadb__s3_to_sign suite_request(const struct hadb__s3_header *heade
     };
 }
 
-static struct hadb__s3_to_sign docs_request(const struct hadb__s3_header *headers, size_t len)
+static struct hadb__s3_to_sign docs_request(const struct hadb__http_header *headers, size_t len)
 {
     struct hadb__s3_to_sign request = suite_request(headers, len);
     request.date = "20130524T000000Z";
@@ -68,7 +68,7 @@ static void assert_signature(const struct hadb__s3_to_sign *request, const char 
     assert_string_equal((const char *)got.data, want);
 }
 
-static const struct hadb__s3_header suite_headers[] = {{"Host", "example.amazonaws.com"},
+static const struct hadb__http_header suite_headers[] = {{"Host", "example.amazonaws.com"},
                                                        {"X-Amz-Date", "20150830T123600Z"}};
 
 static void signature__is_that_of_the_suite_for_a_bare_get_and_post(void **state)
@@ -85,7 +85,7 @@ static void signature__is_that_of_the_suite_for_a_bare_get_and_post(void **state
 static void signature__does_not_depend_on_the_order_of_the_headers(void **state)
 {
     (void)state;
-    const struct hadb__s3_header turned[] = {suite_headers[1], suite_headers[0]};
+    const struct hadb__http_header turned[] = {suite_headers[1], suite_headers[0]};
     struct hadb__s3_to_sign request = suite_request(turned, 2);
     assert_signature(&request, "host;x-amz-date",
                      "5fa00fa31553b73ebf1942676e86291e8372ff2a2260956d9b8aae1d763fbf31");
@@ -122,7 +122,7 @@ static void signature__encodes_the_path_byte_by_byte(void **state)
 static void signature__is_that_of_the_s3_reference(void **state)
 {
     (void)state;
-    static const struct hadb__s3_header ranged[] = {
+    static const struct hadb__http_header ranged[] = {
         {"Host", "examplebucket.s3.amazonaws.com"},
         {"Range", "bytes=0-9"},
         {"x-amz-content-sha256", EMPTY_HASH},
@@ -132,7 +132,7 @@ static void signature__is_that_of_the_s3_reference(void **state)
     request.path = "/test.txt";
     assert_signature(&request, "host;range;x-amz-content-sha256;x-amz-date",
                      "f0e8bdb87c964420e857bd35b5d6ed310bd44f0170aba48dd91039c6036bdb41");
-    const struct hadb__s3_header plain[] = {ranged[0], ranged[2], ranged[3]};
+    const struct hadb__http_header plain[] = {ranged[0], ranged[2], ranged[3]};
     request = docs_request(plain, 3);
     request.query = "lifecycle=";
     assert_signature(&request, "host;x-amz-content-sha256;x-amz-date",
@@ -151,7 +151,7 @@ static void signature__is_that_of_the_s3_reference_for_a_put_with_a_body(void **
     hadb_hex_encode(hash.b, sizeof(hash.b), hex);
     HADB_CLEANUP(hadb_buf_deinit) struct hadb_buf path = {0};
     assert_int_equal(hadb__s3_path_encode("/test$file.text", &path), 0);
-    const struct hadb__s3_header headers[] = {
+    const struct hadb__http_header headers[] = {
         {"Date", "Fri, 24 May 2013 00:00:00 GMT"},
         {"Host", "examplebucket.s3.amazonaws.com"},
         {"x-amz-content-sha256", hex},
@@ -169,7 +169,7 @@ static void signature__is_that_of_the_s3_reference_for_a_put_with_a_body(void **
 static void canonical__headers_lose_blanks_at_the_ends_and_runs_of_them(void **state)
 {
     (void)state;
-    static const struct hadb__s3_header headers[] = {{"Host", "h"},
+    static const struct hadb__http_header headers[] = {{"Host", "h"},
                                                      {"My-Header1", "  value1 "},
                                                      {"My-Header2", "\"a   b \t c\""},
                                                      {"My-Header", ""}};
@@ -324,14 +324,14 @@ static void assert_agrees_with_curl(const char *method, const char *path, const 
 
     const char *authorization = header_of(&l, "authorization", 13);
     assert_non_null(authorization);
-    struct hadb__s3_header headers[HADB_S3_SIGNED_HEADERS_MAX];
+    struct hadb__http_header headers[HADB_S3_SIGNED_HEADERS_MAX];
     char names[HADB_S3_SIGNED_HEADERS_MAX][64];
     size_t len = 0;
     const char *at = strstr(authorization, "SignedHeaders=") + strlen("SignedHeaders=");
     for (; *at != ','; at += *at == ';') {
         size_t name_len = strcspn(at, ";,");
         snprintf(names[len], sizeof(names[len]), "%.*s", (int)name_len, at);
-        headers[len] = (struct hadb__s3_header){names[len], header_of(&l, at, name_len)};
+        headers[len] = (struct hadb__http_header){names[len], header_of(&l, at, name_len)};
         assert_non_null(headers[len].value);
         len++;
         at += name_len;

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Owns the pool of blocking handles of the S3 backend, with their kept connections.
+ * Owns the pool of blocking handles of stores that are reached over HTTP, with their kept connections.
  *
  * Thread: any; a handle belongs to the caller that took it from the pool (mutex), and goes back with its
  * connection open.
- * Happy path: take a handle, begin, poll until done, end, give it back. Failure modes: s3_easy.c.
+ * Happy path: take a handle, begin, poll until done, end, give it back. Failure modes: base/http_easy.c.
  */
-#include "storage/s3_http.h"
+#include "base/http.h"
 
 #include <pthread.h>
 #include <stdio.h>
@@ -16,8 +16,8 @@
 #include "base/buf.h"
 #include "base/env.h"
 #include "base/error.h"
+#include "base/http_easy.h"
 #include "base/thread.h"
-#include "storage/s3_easy.h"
 
 struct handle {
     struct hadb__easy easy;

@@ -9,7 +9,7 @@
  * After a write was sent nothing is allocated here, so its outcome is never lost to a lack of memory.
  * Happy path: begin, curl runs, end. Failure modes: enum hadb__http_failure.
  */
-#include "storage/s3_easy.h"
+#include "base/http_easy.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -216,7 +216,7 @@ static bool set_headers(struct hadb__easy *h)
     HADB_CLEANUP(hadb_buf_deinit) struct hadb_buf line = {0};
     bool ok = add_line(h, "Expect:"); /* never wait for 100 Continue */
     for (size_t i = 0; i < h->request->headers_len && ok; i++) {
-        const struct hadb__s3_header *header = &h->request->headers[i];
+        const struct hadb__http_header *header = &h->request->headers[i];
         hadb_buf_clear(&line);
         ok = hadb_buf_printf(&line, "%s: %s", header->name, header->value) == 0 &&
              hadb_buf_cstr(&line) && add_line(h, hadb_buf_cstr(&line));
@@ -316,6 +316,29 @@ uint64_t hadb__easy_wait_ms(struct hadb__easy *h, const struct hadb_env *env)
     return 0;
 }
 
+bool hadb__http_untrusted(int curl_code, long sys_errno, const char *text)
+{
+    switch (curl_code) {
+    case CURLE_PEER_FAILED_VERIFICATION:
+    case CURLE_SSL_CACERT_BADFILE:
+    case CURLE_SSL_CERTPROBLEM:
+    case CURLE_SSL_ISSUER_ERROR:
+    case CURLE_SSL_INVALIDCERTSTATUS:
+        return true;
+    case CURLE_SSL_CONNECT_ERROR: /* also what a reset inside the handshake is called */
+        return sys_errno == 0 && strstr(text, "error:") && !strstr(text, "unexpected eof");
+    default:
+        return false;
+    }
+}
+
+static bool is_untrusted(const struct hadb__easy *h, CURLcode code)
+{
+    long sys_errno = 0;
+    curl_easy_getinfo(h->curl, CURLINFO_OS_ERRNO, &sys_errno);
+    return !h->reply->sent && hadb__http_untrusted((int)code, sys_errno, h->text);
+}
+
 static enum hadb__http_failure failure_of(const struct hadb__easy *h, CURLcode code)
 {
     if (code == CURLE_WRITE_ERROR && h->enough) {
@@ -333,14 +356,8 @@ static enum hadb__http_failure failure_of(const struct hadb__easy *h, CURLcode c
         return HADB__HTTP_UNREACHABLE;
     case CURLE_OPERATION_TIMEDOUT: /* only the limit for connecting is curl's */
         return HADB__HTTP_UNREACHABLE;
-    case CURLE_PEER_FAILED_VERIFICATION:
-    case CURLE_SSL_CACERT_BADFILE:
-    case CURLE_SSL_CONNECT_ERROR:
-    case CURLE_SSL_ISSUER_ERROR:
-    case CURLE_SSL_INVALIDCERTSTATUS:
-        return h->reply->sent ? HADB__HTTP_BROKEN : HADB__HTTP_UNTRUSTED;
     default:
-        return HADB__HTTP_BROKEN;
+        return is_untrusted(h, code) ? HADB__HTTP_UNTRUSTED : HADB__HTTP_BROKEN;
     }
 }
 

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Performs one HTTP request at a time per caller on a pool of kept connections (libcurl). Any thread. */
-#ifndef HADB_STORAGE_S3_HTTP_H
-#define HADB_STORAGE_S3_HTTP_H
-#include "storage/s3_sign.h"
+#ifndef HADB_BASE_HTTP_H
+#define HADB_BASE_HTTP_H
+#include "hadb/error.h"
 
 struct hadb_call;
 struct hadb_env;
@@ -13,9 +13,14 @@ struct hadb_env;
 #define HADB_HTTP_KEPT_MAX 64u   /* idle connections kept */
 #define HADB_HTTP_KEPT_S_MAX 15u /* and for how long: shorter than servers keep theirs */
 
+struct hadb__http_header {
+    const char *name; /* any case */
+    const char *value;
+};
+
 struct hadb__http_request {
     const char *method, *url;
-    const struct hadb__s3_header *headers;
+    const struct hadb__http_header *headers;
     size_t headers_len;
     struct hadb_slice body;
     bool writes; /* must not be sent twice: whether the first one was applied would be unknown */
@@ -62,5 +67,10 @@ void hadb__http_close(struct hadb__http *http); /* no request is running; NULL i
 /* Performs it until the deadline of @call (NULL: none). @reply is replaced; its body's memory is used again. */
 void hadb__http_perform(struct hadb__http *http, const struct hadb__http_request *request,
                         const struct hadb_call *call, struct hadb__http_reply *reply);
+/*
+ * Is a failure of libcurl (a CURLcode, the errno behind it, its text) about certificates and TLS as such, before
+ * any request left? A connection that merely ends inside the handshake is not: the server may be on its way down.
+ */
+bool hadb__http_untrusted(int curl_code, long sys_errno, const char *text);
 void hadb__http_reply_deinit(struct hadb__http_reply *reply);
 #endif

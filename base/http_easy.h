@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * One request inside libcurl, for whoever drives it: s3_http.c (one at a time, blocking) and s3_engine.c (many on
- * one thread). Belongs to one thread at a time.
+ * One request inside libcurl, for whoever drives it: base/http.c (one at a time, blocking) and
+ * storage/s3_engine.c (many on one thread). Belongs to one thread at a time.
  */
-#ifndef HADB_STORAGE_S3_EASY_H
-#define HADB_STORAGE_S3_EASY_H
+#ifndef HADB_BASE_HTTP_EASY_H
+#define HADB_BASE_HTTP_EASY_H
 #include <curl/curl.h>
 
-#include "storage/s3_http.h"
+#include "base/http.h"
 
 /* A handle of libcurl; between begin and end it belongs to one request. Zero = none. */
 struct hadb__easy {
