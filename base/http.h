@@ -26,8 +26,12 @@ struct hadb__http_request {
     bool writes; /* must not be sent twice: whether the first one was applied would be unknown */
     size_t reply_bytes_max;
     uint32_t connect_ms_max, idle_ms_max;
-    const char *ca; /* NULL = the system's certificates */
-    bool direct;    /* never through a proxy */
+    const char *ca;         /* NULL = the system's certificates */
+    const char *cert, *key; /* files of our own certificate; NULL = none */
+    /* Asked after each piece of the body of a 2xx: is there enough of it? Then the request is done. May be NULL. */
+    bool (*enough)(void *arg, struct hadb_slice body);
+    void *enough_arg;
+    bool direct; /* never through a proxy */
 };
 
 enum hadb__http_failure {

@@ -199,7 +199,10 @@ static size_t on_body(char *data, size_t size, size_t count, void *arg)
         reply->failure = HADB__HTTP_NO_MEMORY;
         return 0;
     }
-    return len;
+    const struct hadb__http_request *request = h->request;
+    h->enough =
+        request->enough && request->enough(request->enough_arg, hadb_buf_slice(&reply->body));
+    return h->enough ? 0 : len;
 }
 
 /* --- one request -------------------------------------------------------------------------------- */
@@ -262,6 +265,10 @@ static void set_connection(CURL *easy, const struct hadb__http_request *request)
     }
     if (request->ca) {
         curl_easy_setopt(easy, CURLOPT_CAINFO, request->ca);
+    }
+    if (request->cert) {
+        curl_easy_setopt(easy, CURLOPT_SSLCERT, request->cert);
+        curl_easy_setopt(easy, CURLOPT_SSLKEY, request->key);
     }
 }
 

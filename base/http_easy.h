@@ -19,7 +19,7 @@ struct hadb__easy {
     struct curl_slist *lines;
     size_t headers_bytes;
     size_t dropped_bytes; /* of the body of a refusal */
-    bool enough;          /* it goes on and on: what was read of it will do */
+    bool enough;          /* it goes on, but what was read of it will do */
     bool etag_seen;
     bool headers_done;
     bool repeat_refused;

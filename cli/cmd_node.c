@@ -346,7 +346,7 @@ const struct cli_command cli_node = {
         "  --data DIR          its folder, made if missing; one process at a time\n"
         "  --store URL         where histories live: file:///dir, mem:\n"
         "  --lease URL         where nodes say that they live: file:///dir, s3://bucket/prefix,\n"
-        "                      redis://host, mem: (docs/lease-stores.md)\n"
+        "                      redis://host, etcd://host, mem: (docs/lease-stores.md)\n"
         "  --listen ADDR:PORT  default 127.0.0.1:4280; port 0 picks one (also written to "
         "DIR/node.addr)\n"
         "  --advertise A:P     address for the other nodes; required if --listen is a wildcard\n"

@@ -48,13 +48,6 @@ struct file_leases {
     char *lock_dir;
 };
 
-static void put_tag(struct hadb_tag *tag, const struct hadb__lease_record *record)
-{
-    char hex[2 * sizeof(record->nonce) + 1];
-    hadb_hex_encode(record->nonce, sizeof(record->nonce), hex);
-    snprintf(tag->s, sizeof(tag->s), "%" PRIu64 "-%s", record->version, hex);
-}
-
 static bool is_missing(int r, const struct hadb_error *cause)
 {
     return r == HADB_ABSENT ||
@@ -102,7 +95,7 @@ static int file_read(void *self, const struct hadb_call *call, const char *key,
         r = load(l, path, &record, err);
     }
     if (r == 0) {
-        put_tag(tag, &record);
+        hadb__lease_record_tag(record.version, record.nonce, tag);
         hadb__lease_record_take(&record, out);
     }
     hadb_buf_deinit(&record.bytes);
@@ -186,7 +179,7 @@ static int compare(struct file_leases *l, const char *path, const struct hadb_ta
     struct hadb_tag tag = {0};
     int r = load(l, path, &now, err);
     if (r == 0) {
-        put_tag(&tag, &now);
+        hadb__lease_record_tag(now.version, now.nonce, &tag);
     }
     hadb_buf_deinit(&now.bytes);
     if (r < 0) {
@@ -285,7 +278,7 @@ static int write_locked(struct file_leases *l, const struct hadb_call *call, con
     }
     r = rename_in(l, temp, path, err);
     if (r == 0) {
-        put_tag(tag, &fresh);
+        hadb__lease_record_tag(fresh.version, fresh.nonce, tag);
     }
     return r;
 }
@@ -327,7 +320,7 @@ static int file_look(void *self, const struct hadb_call *call, const char *key,
     r = r ? r : check_root(l, err);
     r = r ? r : load(l, path, &now, err);
     if (r == 0) {
-        put_tag(tag, &now);
+        hadb__lease_record_tag(now.version, now.nonce, tag);
     }
     hadb_buf_deinit(&now.bytes);
     return r;

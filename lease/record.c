@@ -9,11 +9,14 @@
 #include "lease/record.h"
 
 #include <assert.h>
+#include <inttypes.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "base/buf.h"
 #include "base/env.h"
 #include "base/hash.h"
+#include "base/url.h"
 #include "base/util.h"
 
 #define MAGIC "hadblse1"
@@ -66,4 +69,25 @@ void hadb__lease_record_take(struct hadb__lease_record *from, struct hadb_buf *o
     memmove(from->bytes.data, from->bytes.data + HADB_LEASE_HEADER_BYTES, from->bytes.len);
     hadb_buf_deinit(out);
     *out = hadb_buf_take(&from->bytes);
+}
+
+void hadb__lease_record_tag(uint64_t version, const uint8_t nonce[16], struct hadb_tag *tag)
+{
+    char hex[33];
+    hadb_hex_encode(nonce, 16, hex);
+    snprintf(tag->s, sizeof(tag->s), "%" PRIu64 "-%s", version, hex);
+}
+
+bool hadb__lease_record_tag_read(const struct hadb_tag *tag, uint64_t *version, uint8_t nonce[16])
+{
+    char digits[24];
+    const char *dash = strchr(tag->s, '-');
+    size_t len = dash ? (size_t)(dash - tag->s) : 0;
+    if (!dash || len >= sizeof(digits) || strlen(dash + 1) != 32) {
+        return false;
+    }
+    memcpy(digits, tag->s, len);
+    digits[len] = '\0';
+    return hadb_parse_u64(digits, 0, UINT64_MAX, version) &&
+           hadb_hex_decode(dash + 1, 32, nonce, 16);
 }

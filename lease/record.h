@@ -27,6 +27,10 @@ bool hadb__lease_record_decode(struct hadb__lease_record *out);
 /* Fills io->bytes (empty so far) with a header of io->version and a fresh nonce, and @record. 0 or HADB_ENOMEM. */
 int hadb__lease_record_encode(const struct hadb_env *env, struct hadb_slice record,
                               struct hadb__lease_record *io);
+/* "VERSION-NONCE": the tag of a record, where the store has none of its own that never comes back. */
+void hadb__lease_record_tag(uint64_t version, const uint8_t nonce[16], struct hadb_tag *tag);
+/* Reads such a tag; false when it is none. */
+bool hadb__lease_record_tag_read(const struct hadb_tag *tag, uint64_t *version, uint8_t nonce[16]);
 /* Moves the record alone out of a decoded one into @out, which is replaced. */
 void hadb__lease_record_take(struct hadb__lease_record *from, struct hadb_buf *out);
 #endif

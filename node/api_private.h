@@ -66,8 +66,6 @@ int hadb__api_json_members(json_t *object, const char *const *names, const char 
 int hadb__api_batch_parse(struct hadb_api_op *op, struct hadb_slice body, struct hadb_error *err);
 
 /* api_json.c: text that may not be UTF-8 */
-int hadb__base64_encode(struct hadb_slice in, struct hadb_buf *out);
-bool hadb__base64_decode(const char *in, size_t len, struct hadb_buf *out);
 /* Sets @name, or @name "_base64" when the bytes are not UTF-8. */
 int hadb__json_set_bytes(json_t *object, const char *name, struct hadb_slice bytes);
 /* Reads them back into @out (replaced): 0, HADB_ABSENT, HADB_EINVAL, HADB_ENOMEM. */

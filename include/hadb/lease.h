@@ -44,7 +44,7 @@ struct hadb_lease {
 
 /**
  * Open a lease store by URL (docs/lease-stores.md): "mem:" or "mem:NAME", "file:///dir" (created by the
- * first write; one host only), "s3://bucket/prefix", "redis://host". One over the network sends nothing yet.
+ * first write; one host only), "s3://bucket/prefix", "redis://host", "etcd://host". One over the network sends nothing yet.
  *
  * @env       kept until close; NULL = hadb_env_host()
  * Returns    0
@@ -74,8 +74,7 @@ HADB_API int hadb_lease_write_if_match(struct hadb_lease *lease, const struct ha
                                        const struct hadb_tag *expected, struct hadb_tag *tag,
                                        struct hadb_error *err);
 HADB_API int hadb_lease_watch(struct hadb_lease *lease, const struct hadb_call *call,
-                              const char *key, const struct hadb_tag *seen,
-                              struct hadb_error *err);
+                              const char *key, const struct hadb_tag *seen, struct hadb_error *err);
 
 HADB_END_DECLS
 #endif

@@ -8,6 +8,7 @@ _BAD_CA_LEASE_URL, _BAD_PORT_LEASE_URL, and HADB_TEST_LEASE_CONTROL: a port of l
 connection (tests/support/lease_server.h). A missing server is exit 77, unless REQUIRE_REAL_STORES=1. Servers listen
 on free ports of loopback, own their folder, and are ended by their process id.
 """
+import json
 import os
 import secrets
 import shutil
@@ -21,6 +22,8 @@ import sys
 import tempfile
 import threading
 import time
+import urllib.error
+import urllib.request
 
 sys.dont_write_bytecode = True
 HERE = os.path.dirname(os.path.abspath(__file__))
@@ -348,6 +351,74 @@ class RedisTls(Redis):
     tls = True
 
 
+class Etcd(Server):
+    kind, tls = "etcd", False
+
+    def prepare(self):
+        self.program = program("etcd", "etcd-server")
+        self.peer_port = minio.free_port()
+        if self.tls:
+            self.certificates = Certificates(self.folder)
+
+    def origin(self, port):
+        return f"http{'s' if self.tls else ''}://127.0.0.1:{port}"
+
+    def command(self):
+        tls = []
+        if self.tls:
+            path = self.certificates.path
+            tls = ["--cert-file", path("server.pem"), "--key-file", path("server.key"),
+                   "--trusted-ca-file", path("ca.pem"), "--client-cert-auth"]
+        peer = f"http://127.0.0.1:{self.peer_port}"
+        return [self.program, "--data-dir", os.path.join(self.data, "d"), "--name", "a", *tls,
+                "--listen-client-urls", self.origin(self.port),
+                "--advertise-client-urls", self.origin(self.port),
+                "--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer,
+                "--initial-cluster", f"a={peer}", "--logger", "zap", "--bcrypt-cost", "4"]
+
+    def ask(self, path, body):
+        """The status of one request, and the answer."""
+        request = urllib.request.Request(self.origin(self.port) + path, json.dumps(body).encode())
+        context = self.certificates.context() if self.tls else None
+        try:
+            with urllib.request.urlopen(request, timeout=5, context=context) as reply:
+                return reply.status, json.load(reply)
+        except urllib.error.HTTPError as refusal:
+            return refusal.code, {}
+
+    def ready(self):
+        return self.ask("/v3/kv/range", {"key": "eA=="})[0] in (200, 400)
+
+    def made(self):
+        """The certificates of the TLS variant say who comes, so that one has no users."""
+        if self.tls:
+            return
+        for path, body in (("user/add", {"name": "root", "password": self.secret}),
+                           ("role/add", {"name": "root"}),
+                           ("user/grant", {"user": "root", "role": "root"}), ("enable", {})):
+            if self.ask("/v3/auth/" + path, body)[0] != 200:
+                raise RuntimeError(f"etcd refuses {path}")
+
+    def url(self, port, secret=None, ca="ca.pem"):
+        if not self.tls:
+            return f"etcd://root:{secret or self.secret}@127.0.0.1:{port}/UNIQUE"
+        path = self.certificates.path
+        return f"etcds://127.0.0.1:{port}/UNIQUE?ca={path(ca)}&cert={path('server.pem')}" \
+               f"&key={path('server.key')}"
+
+    def variables(self):
+        out = super().variables()
+        if self.tls:
+            out["HADB_TEST_BAD_CA_LEASE_URL"] = self.url(self.port, ca="stranger.pem")
+        else:
+            out["HADB_TEST_BAD_AUTH_LEASE_URL"] = self.url(self.port, "wrong-secret")
+        return out
+
+
+class EtcdTls(Etcd):
+    tls = True
+
+
 def aws(url, credentials):
     return {**credentials, "AWS_EC2_METADATA_DISABLED": "true", "AWS_CONFIG_FILE": "/nonexistent",
             "AWS_SHARED_CREDENTIALS_FILE": "/nonexistent", "HADB_TEST_LEASE_URL": url}
@@ -361,7 +432,7 @@ class Scripted(with_s3.Scripted):
 
 
 KINDS = {"minio": Minio, "minio-tls": MinioTls, "scripted": Scripted, "redis": Redis,
-         "redis-tls": RedisTls}
+         "redis-tls": RedisTls, "etcd": Etcd, "etcd-tls": EtcdTls}
 
 
 class Control(socketserver.StreamRequestHandler):

@@ -364,7 +364,7 @@ static void url__that_is_wrong_is_refused_with_a_reason(void **state)
         {NULL, HADB_EINVAL},         {"", HADB_EINVAL},
         {"mem://x", HADB_EINVAL},    {"mem:?a=1", HADB_EINVAL},
         {"file:", HADB_EINVAL},      {"file:///", HADB_EINVAL},
-        {"file://h/d", HADB_EINVAL}, {"etcd://host", HADB_ENOTSUP},
+        {"file://h/d", HADB_EINVAL}, {"consul://host", HADB_ENOTSUP},
     };
     struct hadb_lease s = {0};
     for (size_t i = 0; i < HADB_LEN(cases); i++) {
