@@ -19,9 +19,10 @@ static const struct {
     int (*open)(const struct hadb_url *url, const struct hadb_env *env, struct hadb_lease *out,
                 struct hadb_error *err);
 } stores[] = {
-    {"mem", hadb__lease_mem_open},     {"file", hadb__lease_file_open},
-    {"etcd", hadb__lease_etcd_open},   {"etcds", hadb__lease_etcd_open},
-    {"redis", hadb__lease_redis_open}, {"rediss", hadb__lease_redis_open},
+    {"mem", hadb__lease_mem_open},      {"file", hadb__lease_file_open},
+    {"etcd", hadb__lease_etcd_open},    {"etcds", hadb__lease_etcd_open},
+    {"nats", hadb__lease_nats_open},    {"redis", hadb__lease_redis_open},
+    {"rediss", hadb__lease_redis_open},
 };
 
 int hadb_lease_open(const char *url, const struct hadb_env *env, struct hadb_lease *out,
@@ -57,6 +58,6 @@ int hadb_lease_open(const char *url, const struct hadb_env *env, struct hadb_lea
         return 0;
     }
     return hadb_fail(err, HADB_ENOTSUP,
-                     "lease %s: scheme %s is not supported, use mem, file, s3, redis or etcd",
+                     "lease %s: scheme %s is not supported, use mem, file, s3, redis, etcd or nats",
                      shown, parsed.scheme);
 }

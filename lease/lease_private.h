@@ -15,6 +15,8 @@ int hadb__lease_redis_open(const struct hadb_url *url, const struct hadb_env *en
                            struct hadb_lease *out, struct hadb_error *err);
 int hadb__lease_etcd_open(const struct hadb_url *url, const struct hadb_env *env,
                           struct hadb_lease *out, struct hadb_error *err);
+int hadb__lease_nats_open(const struct hadb_url *url, const struct hadb_env *env,
+                          struct hadb_lease *out, struct hadb_error *err);
 /* Of a URL that names a storage backend; its messages name the URL already. */
 int hadb__lease_storage_open(const char *url, const struct hadb_env *env, struct hadb_lease *out,
                              struct hadb_error *err);

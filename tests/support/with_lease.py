@@ -419,6 +419,57 @@ class EtcdTls(Etcd):
     tls = True
 
 
+class Nats(Server):
+    kind, tls, jetstream = "nats", False, True
+
+    def prepare(self):
+        self.program = program("nats-server", "nats-server")
+        self.config = os.path.join(self.folder, "config")
+        users = f'{{user: me, password: "{self.secret}"}}, {{user: weak, password: ' \
+                f'"{self.secret}", permissions: {{publish: "nothing"}}}}'
+        lines = [f"listen: 127.0.0.1:{self.port}", f"authorization {{ users: [{users}] }}"]
+        if self.jetstream:
+            lines.append(f'jetstream {{ store_dir: "{self.data}" }}')
+        if self.tls:
+            self.certificates = Certificates(self.folder)
+            path = self.certificates.path
+            lines.append(f'tls {{ cert_file: "{path("server.pem")}", key_file: '
+                         f'"{path("server.key")}", ca_file: "{path("ca.pem")}", verify: true }}')
+        with open(self.config, "w", encoding="utf-8") as out:
+            out.write("\n".join(lines) + "\n")
+
+    def command(self):
+        return [self.program, "-c", self.config]
+
+    def ready(self):
+        """It greets only when its streams are back."""
+        with socket.create_connection(("127.0.0.1", self.port), timeout=5) as s:
+            return s.recv(4096).startswith(b"INFO ")
+
+    def url(self, port, secret=None, ca="ca.pem"):
+        out = f"nats://me:{secret or self.secret}@127.0.0.1:{port}/UNIQUE"
+        if self.tls:
+            path = self.certificates.path
+            out += f"?tls=1&ca={path(ca)}&cert={path('server.pem')}&key={path('server.key')}"
+        return out
+
+    def variables(self):
+        out = {"HADB_TEST_BAD_AUTH_LEASE_URL": self.url(self.port, "wrong-secret")}
+        if self.tls:
+            out["HADB_TEST_BAD_CA_LEASE_URL"] = self.url(self.port, ca="stranger.pem")
+        out["HADB_TEST_WEAK_LEASE_URL"] = self.url(self.port).replace("me:", "weak:", 1)
+        return {**super().variables(), **out}
+
+
+class NatsTls(Nats):
+    tls = True
+
+
+class NatsPlain(Nats):
+    """Without JetStream."""
+    jetstream = False
+
+
 def aws(url, credentials):
     return {**credentials, "AWS_EC2_METADATA_DISABLED": "true", "AWS_CONFIG_FILE": "/nonexistent",
             "AWS_SHARED_CREDENTIALS_FILE": "/nonexistent", "HADB_TEST_LEASE_URL": url}
@@ -432,7 +483,8 @@ class Scripted(with_s3.Scripted):
 
 
 KINDS = {"minio": Minio, "minio-tls": MinioTls, "scripted": Scripted, "redis": Redis,
-         "redis-tls": RedisTls, "etcd": Etcd, "etcd-tls": EtcdTls}
+         "redis-tls": RedisTls, "etcd": Etcd, "etcd-tls": EtcdTls, "nats": Nats,
+         "nats-tls": NatsTls, "nats-plain": NatsPlain}
 
 
 class Control(socketserver.StreamRequestHandler):
