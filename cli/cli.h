@@ -31,7 +31,7 @@ struct cli_command {
 };
 
 extern const struct cli_command cli_node, cli_put, cli_get, cli_del, cli_scan, cli_load, cli_status,
-    cli_handoff, cli_verify, cli_restore, cli_inspect;
+    cli_handoff, cli_verify, cli_restore, cli_inspect, cli_lease_server;
 
 #define CLI_MESSAGE_BYTES 1024u /* longer messages are cut */
 

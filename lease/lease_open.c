@@ -21,6 +21,7 @@ static const struct {
 } stores[] = {
     {"mem", hadb__lease_mem_open},      {"file", hadb__lease_file_open},
     {"etcd", hadb__lease_etcd_open},    {"etcds", hadb__lease_etcd_open},
+    {"http", hadb__lease_http_open},    {"https", hadb__lease_http_open},
     {"nats", hadb__lease_nats_open},    {"redis", hadb__lease_redis_open},
     {"rediss", hadb__lease_redis_open},
 };
@@ -57,7 +58,8 @@ int hadb_lease_open(const char *url, const struct hadb_env *env, struct hadb_lea
         *out = lease;
         return 0;
     }
-    return hadb_fail(err, HADB_ENOTSUP,
-                     "lease %s: scheme %s is not supported, use mem, file, s3, redis, etcd or nats",
-                     shown, parsed.scheme);
+    return hadb_fail(
+        err, HADB_ENOTSUP,
+        "lease %s: scheme %s is not supported, use mem, file, s3, redis, etcd, nats or http", shown,
+        parsed.scheme);
 }

@@ -17,6 +17,8 @@ int hadb__lease_etcd_open(const struct hadb_url *url, const struct hadb_env *env
                           struct hadb_lease *out, struct hadb_error *err);
 int hadb__lease_nats_open(const struct hadb_url *url, const struct hadb_env *env,
                           struct hadb_lease *out, struct hadb_error *err);
+int hadb__lease_http_open(const struct hadb_url *url, const struct hadb_env *env,
+                          struct hadb_lease *out, struct hadb_error *err);
 /* Of a URL that names a storage backend; its messages name the URL already. */
 int hadb__lease_storage_open(const char *url, const struct hadb_env *env, struct hadb_lease *out,
                              struct hadb_error *err);

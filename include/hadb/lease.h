@@ -45,7 +45,7 @@ struct hadb_lease {
 /**
  * Open a lease store by URL (docs/lease-stores.md): "mem:" or "mem:NAME", "file:///dir" (created by the
  * first write; one host only), "s3://bucket/prefix", "redis://host", "etcd://host/prefix",
- * "nats://host/bucket". One over the network sends nothing yet.
+ * "nats://host/bucket", "http(s)://host". One over the network sends nothing yet.
  *
  * @env       kept until close; NULL = hadb_env_host()
  * Returns    0

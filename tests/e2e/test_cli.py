@@ -12,7 +12,7 @@ import unittest
 from e2e import ClusterTest, HADB, main, wait_for
 
 OK, FAILED, USAGE, ABSENT, NOT_MET, UNAVAILABLE, UNKNOWN, CORRUPT, AUTH = range(9)
-COMMANDS = ("node", "put", "get", "del", "scan", "load", "status", "handoff", "verify", "restore", "inspect")
+COMMANDS = ("node", "put", "get", "del", "scan", "load", "status", "handoff", "verify", "restore", "inspect", "lease-server")
 
 
 def run(*args, data=None, env=None, timeout=60):

@@ -470,6 +470,47 @@ class NatsPlain(Nats):
     jetstream = False
 
 
+class Http(Server):
+    """Our own lease server, over a folder."""
+    kind, tls = "http", False
+
+    def prepare(self):
+        self.program = os.environ["HADB_TEST_PROGRAM"]
+        self.token_file = os.path.join(self.folder, "token")
+        with open(self.token_file, "w", encoding="ascii") as out:
+            out.write(self.secret + "\n")
+        os.chmod(self.token_file, 0o600)
+        if self.tls:
+            self.certificates = Certificates(self.folder)
+
+    def command(self):
+        tls = []
+        if self.tls:
+            path = self.certificates.path
+            tls = ["--tls-cert", path("server.pem"), "--tls-key", path("server.key")]
+        return [self.program, "lease-server", "--listen", f"127.0.0.1:{self.port}", "--lease",
+                f"file://{self.data}", "--token-file", self.token_file, *tls]
+
+    def ready(self):
+        with socket.create_connection(("127.0.0.1", self.port), timeout=5):
+            return True
+
+    def url(self, port, secret=None, ca="ca.pem"):
+        out = f"http{'s' if self.tls else ''}://{secret or self.secret}@127.0.0.1:{port}" \
+              "/v1/lease/UNIQUE"
+        return out + f"?ca={self.certificates.path(ca)}" if self.tls else out
+
+    def variables(self):
+        out = {"HADB_TEST_BAD_AUTH_LEASE_URL": self.url(self.port, "wrong-secret")}
+        if self.tls:
+            out["HADB_TEST_BAD_CA_LEASE_URL"] = self.url(self.port, ca="stranger.pem")
+        return {**super().variables(), **out}
+
+
+class HttpTls(Http):
+    tls = True
+
+
 def aws(url, credentials):
     return {**credentials, "AWS_EC2_METADATA_DISABLED": "true", "AWS_CONFIG_FILE": "/nonexistent",
             "AWS_SHARED_CREDENTIALS_FILE": "/nonexistent", "HADB_TEST_LEASE_URL": url}
@@ -484,7 +525,8 @@ class Scripted(with_s3.Scripted):
 
 KINDS = {"minio": Minio, "minio-tls": MinioTls, "scripted": Scripted, "redis": Redis,
          "redis-tls": RedisTls, "etcd": Etcd, "etcd-tls": EtcdTls, "nats": Nats,
-         "nats-tls": NatsTls, "nats-plain": NatsPlain}
+         "nats-tls": NatsTls, "nats-plain": NatsPlain,
+         "http": Http, "http-tls": HttpTls}
 
 
 class Control(socketserver.StreamRequestHandler):
