@@ -253,34 +253,43 @@ static struct conn *conn_new(struct hadb__nats *n, const struct hadb_call *call,
     return c;
 }
 
+/* The living connection. While there is none and somebody else connects it waits; @mine: this caller has to. */
+static struct conn *conn_wait(struct hadb__nats *n, const struct hadb_call *call, bool *mine,
+                              unsigned *host, struct hadb__nats_reply *why)
+{
+    struct wait w = {.env = n->env, .call = call, .since_ms = hadb_now_ms(n->env)};
+    w.idle_ms_max = n->place->connect_ms_max + n->place->idle_ms_max;
+    struct conn *c = NULL;
+    int64_t ms = 1;
+    hadb_mutex_lock(&n->mu);
+    while (ms > 0) {
+        struct conn *dead = NULL;
+        c = conn_living(n, &dead);
+        if (dead) {
+            hadb_mutex_unlock(&n->mu);
+            conn_unref(n, dead);
+            hadb_mutex_lock(&n->mu);
+            continue;
+        }
+        *mine = !c && !n->connecting;
+        ms = c || *mine ? 0 : wait_ms(&w, why);
+        if (ms > 0) {
+            hadb_cond_wait_ms(&n->changed, &n->mu, (uint64_t)ms);
+        }
+    }
+    *host = n->current;
+    n->connecting = n->connecting || *mine;
+    hadb_mutex_unlock(&n->mu);
+    return c;
+}
+
 static struct conn *conn_take(struct hadb__nats *n, const struct hadb_call *call,
                               struct hadb__nats_reply *why)
 {
-    struct conn *c = NULL, *dead = NULL;
-    struct wait w = {.env = n->env, .call = call, .since_ms = hadb_now_ms(n->env)};
-    w.idle_ms_max = n->place->connect_ms_max + n->place->idle_ms_max;
     bool mine = false;
-    hadb_mutex_lock(&n->mu);
-    for (;;) {
-        c = conn_living(n, &dead);
-        if (c || dead) {
-            break;
-        }
-        mine = !n->connecting;
-        int64_t ms = mine ? 0 : wait_ms(&w, why);
-        if (ms == 0) {
-            break;
-        }
-        hadb_cond_wait_ms(&n->changed, &n->mu, (uint64_t)ms);
-    }
-    unsigned host = n->current;
-    n->connecting = n->connecting || mine;
-    hadb_mutex_unlock(&n->mu);
-    if (dead) {
-        conn_unref(n, dead);
-        return conn_take(n, call, why); /* there is none now */
-    }
-    return c || !mine ? c : conn_new(n, call, host, why);
+    unsigned host = 0;
+    struct conn *c = conn_wait(n, call, &mine, &host, why);
+    return mine ? conn_new(n, call, host, why) : c;
 }
 
 /* --- one request -------------------------------------------------------------------------------- */

@@ -5,7 +5,9 @@ root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 
 # What a build needs; what the tests need on top.
 packages_build="gcc libc6-dev meson ninja-build pkg-config libuv1-dev libcurl4-openssl-dev libmicrohttpd-dev libssl-dev libzstd-dev libjansson-dev libinih-dev libexpat1-dev libhiredis-dev libnats-dev"
-packages_test="g++ clang-14 libclang-rt-14-dev libcmocka-dev python3 curl iproute2 procps binutils openssl redis-server etcd-server nats-server"
+packages_test="g++ clang-14 libclang-rt-14-dev libcmocka-dev python3 curl iproute2 procps binutils openssl"
+# Servers that tests start themselves, on ports and in folders of their own.
+packages_servers="redis-server etcd-server nats-server"
 
 say() { printf '==> %s\n' "$*" >&2; }
 die() {
@@ -69,6 +71,25 @@ install_packages() {
 # needs_writable: builds go into the checkout.
 needs_writable() {
     [ -w "$root" ] || die "the checkout $root cannot be written to; clone it to a folder of your own"
+}
+
+# install_servers: $packages_servers, which Debian would start on their well-known ports, now and at each boot.
+# What is installed already is left as it is.
+install_servers() {
+    local fresh=() name policy=/usr/sbin/policy-rc.d
+    for name in $packages_servers; do
+        [ "$(dpkg-query -W -f '${db:Status-Status}' "$name" 2>/dev/null)" = installed ] || fresh+=("$name")
+    done
+    [ ${#fresh[@]} = 0 ] && return 0
+    if [ -e "$policy" ]; then
+        install_packages "${fresh[@]}"
+    else
+        printf '#!/bin/sh\nexit 101\n' | as_root tee "$policy" >/dev/null
+        as_root chmod 755 "$policy"
+        (install_packages "${fresh[@]}") || { as_root rm -f "$policy"; return 1; }
+        as_root rm -f "$policy"
+    fi
+    [ ! -d /run/systemd/system ] || as_root systemctl disable --quiet "${fresh[@]}" 2>/dev/null || true
 }
 
 # build FOLDER [meson options...]: configures once, then builds.

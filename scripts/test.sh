@@ -17,6 +17,7 @@ esac
 needs_writable
 # shellcheck disable=SC2086
 install_packages $packages_build $packages_test
+install_servers
 
 passed=0 failed=0 skipped=0
 started=$SECONDS

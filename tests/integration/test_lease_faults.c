@@ -185,13 +185,14 @@ static void killed__server_is_a_typed_answer_and_its_return_is_noticed(void **st
     assert_goes_on(f);
 }
 
+/* The kept connection is dead, which is seen before it is used: no call is lost to it. */
 static void restarted__server_is_met_on_a_fresh_connection(void **state)
 {
     struct fixture *f = *state;
     struct hadb_tag tag = put_old(f);
     lease_server_tell("kill");
     lease_server_tell("start");
-    assert_int_equal(get_again(f), 0);
+    assert_done(f, get_within(f, 20000));
     assert_true(holds(f, "old"));
     assert_string_equal(f->tag.s, tag.s);
     assert_done(f, put_within(f, "new", &tag, 10000));
