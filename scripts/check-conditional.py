@@ -16,6 +16,8 @@ import lintlib  # noqa: E402
 METHODS = {
     ("include/hadb/storage.h", "hadb_storage_ops"): {
         "get", "get_range", "head", "list", "caps", "close",
+        "fd", "drive", "usage",
+        "submit",       # one of the methods here, under its condition
         "create",       # only if absent
         "replace",      # only over the expected tag
         "delete_many",  # only what a manifest has condemned (4.7); seals never

@@ -255,13 +255,19 @@ static int io_check(const struct hadb_storage_io *io, struct hadb_error *err)
     return r;
 }
 
+static bool io_usable(const struct hadb_storage_io *io)
+{
+    bool reads = io->type == HADB_IO_GET || io->type == HADB_IO_GET_RANGE;
+    return io->done && io->type >= HADB_IO_GET && io->type <= HADB_IO_REPLACE &&
+           (io->out || !reads) && (io->meta || io->type != HADB_IO_HEAD);
+}
+
 int hadb_storage_submit(struct hadb_storage *storage, struct hadb_storage_io *io,
                         struct hadb_error *err)
 {
-    HADB_ASSERT(storage && storage->ops && io && io->done);
-    HADB_ASSERT(io->type >= HADB_IO_GET && io->type <= HADB_IO_REPLACE);
-    HADB_ASSERT(io->out || (io->type != HADB_IO_GET && io->type != HADB_IO_GET_RANGE));
-    HADB_ASSERT(io->meta || io->type != HADB_IO_HEAD);
+    if (!storage || !storage->ops || !io || !io_usable(io)) {
+        return hadb_fail_misuse(err, __func__);
+    }
     if (!HADB_HAS(storage->ops, submit, 1)) {
         return hadb_fail(err, HADB_ENOTSUP, "storage %s has no asynchronous path",
                          storage->ops->scheme);
@@ -284,29 +290,32 @@ void hadb__storage_io_done(struct hadb_storage_io *io, int r)
 
 int hadb_storage_fd(struct hadb_storage *storage)
 {
-    HADB_ASSERT(storage && storage->ops);
-    return HADB_HAS(storage->ops, fd, 1) ? storage->ops->fd(storage->self) : -1;
+    return storage && storage->ops && HADB_HAS(storage->ops, fd, 1)
+               ? storage->ops->fd(storage->self)
+               : -1;
 }
 
 size_t hadb_storage_drive(struct hadb_storage *storage)
 {
-    HADB_ASSERT(storage && storage->ops);
-    return HADB_HAS(storage->ops, drive, 1) ? storage->ops->drive(storage->self) : 0;
+    return storage && storage->ops && HADB_HAS(storage->ops, drive, 1)
+               ? storage->ops->drive(storage->self)
+               : 0;
 }
 
 void hadb_storage_usage(const struct hadb_storage *storage, struct hadb_storage_usage *out)
 {
-    HADB_ASSERT(storage && storage->ops && out);
+    if (!out) {
+        return;
+    }
     *out = (struct hadb_storage_usage){0};
-    if (HADB_HAS(storage->ops, usage, 1)) {
+    if (storage && storage->ops && HADB_HAS(storage->ops, usage, 1)) {
         storage->ops->usage(storage->self, out);
     }
 }
 
 uint64_t hadb_storage_cost_nusd(const struct hadb_storage_usage *usage)
 {
-    HADB_ASSERT(usage);
-    return usage->puts * HADB_PRICE_PUT_NUSD + usage->gets * HADB_PRICE_GET_NUSD;
+    return !usage ? 0 : usage->puts * HADB_PRICE_PUT_NUSD + usage->gets * HADB_PRICE_GET_NUSD;
 }
 
 uint32_t hadb_storage_caps(const struct hadb_storage *storage)

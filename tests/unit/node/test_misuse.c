@@ -174,6 +174,7 @@ static void storage_h_and_lease_h__refuse_what_cannot_be(void **state)
     struct hadb_object_meta meta;
     struct hadb_object_list list = {0};
     const char *const keys[] = {NULL};
+    struct hadb_storage_io io = {.type = HADB_IO_GET, .key = "k"};
     struct hadb_storage *handles[] = {NULL, &closed};
     REFUSED(hadb_storage_open, NULL, NULL, &open);
     REFUSED(hadb_storage_open, "mem:misuse", NULL, NULL);
@@ -190,6 +191,10 @@ static void storage_h_and_lease_h__refuse_what_cannot_be(void **state)
         REFUSED(hadb_storage_replace, s, NULL, "k", none, &tag, NULL);
         REFUSED(hadb_storage_list, s, NULL, "", "", 1, &list);
         REFUSED(hadb_storage_delete_many, s, NULL, keys, 1);
+        REFUSED(hadb_storage_submit, s, &io);
+        HARMLESS(hadb_storage_fd, s);
+        HARMLESS(hadb_storage_drive, s);
+        HARMLESS(hadb_storage_usage, s, NULL);
         HARMLESS(hadb_storage_caps, s);
         HARMLESS(hadb_storage_close, s);
         REFUSED(hadb_lease_check, l);
@@ -199,6 +204,7 @@ static void storage_h_and_lease_h__refuse_what_cannot_be(void **state)
         HARMLESS(hadb_lease_close, l);
     }
     HARMLESS(hadb_object_list_deinit, NULL);
+    HARMLESS(hadb_storage_cost_nusd, NULL);
     assert_int_equal(hadb_storage_open("mem:misuse", NULL, &open, NULL), 0);
     assert_int_equal(hadb_lease_open("mem:misuse", NULL, &lease, NULL), 0);
     REFUSED(hadb_storage_get, &open, NULL, "k", NULL, NULL);
@@ -210,6 +216,8 @@ static void storage_h_and_lease_h__refuse_what_cannot_be(void **state)
     REFUSED(hadb_storage_list, &open, NULL, NULL, "", 1, &list);
     REFUSED(hadb_storage_list, &open, NULL, "", "", 0, &list);
     REFUSED(hadb_storage_list, &open, NULL, "", "", 1, NULL);
+    REFUSED(hadb_storage_submit, &open, NULL);
+    REFUSED(hadb_storage_submit, &open, &io); /* no done, nowhere to put it */
     REFUSED(hadb_storage_delete_many, &open, NULL, NULL, 1);
     REFUSED(hadb_storage_delete_many, &open, NULL, keys, 1);
     REFUSED(hadb_lease_read, &lease, NULL, "k", NULL, &tag);
