@@ -176,6 +176,12 @@ void hadb__http_perform(struct hadb__http *http, const struct hadb__http_request
     handle_give(http, h);
 }
 
+bool hadb__http_says_nothing(int status)
+{
+    return status < 200 || status >= 500 || status == 408 || status == 409 || status == 425 ||
+           status == 429 || status == 499;
+}
+
 void hadb__http_reply_deinit(struct hadb__http_reply *reply)
 {
     hadb_buf_deinit(&reply->body);

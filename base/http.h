@@ -76,5 +76,10 @@ void hadb__http_perform(struct hadb__http *http, const struct hadb__http_request
  * any request left? A connection that merely ends inside the handshake is not: the server may be on its way down.
  */
 bool hadb__http_untrusted(int curl_code, long sys_errno, const char *text);
+/*
+ * Does a status leave open what became of the request? It may have been done, or may yet be: 5xx, a conflict, a
+ * server or gateway that slows down or gave up (408, 425, 429; 499 where its own client did), and what is no final one.
+ */
+bool hadb__http_says_nothing(int status);
 void hadb__http_reply_deinit(struct hadb__http_reply *reply);
 #endif

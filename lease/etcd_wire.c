@@ -92,8 +92,7 @@ static int fail_refused(const struct hadb__http_reply *reply, bool writes, struc
         return fail_status(reply, &said, full ? HADB_ENOSPC : HADB_EUNAVAIL,
                            full ? "compact and defragment the cluster" : NULL, err);
     }
-    if (status < 200 || status >= 500 || status == 408 || status == 409 || status == 425 ||
-        status == 429) {
+    if (hadb__http_says_nothing(status)) {
         return fail_status(reply, &said, writes ? HADB_ETIMEDOUT : HADB_EUNAVAIL, NULL, err);
     }
     if (said.code == GRPC_UNAUTHENTICATED || said.code == GRPC_PERMISSION_DENIED || status == 401 ||

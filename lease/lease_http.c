@@ -136,8 +136,7 @@ static int outcome_of_refusal(const struct hadb__http_reply *reply, bool writes,
     if (status == 404 && strcmp(said.name, "ABSENT") == 0) {
         return writes ? HADB_CAS_LOST : HADB_ABSENT;
     }
-    if (status >= 500 || status < 200 || status == 408 || status == 409 || status == 425 ||
-        status == 429) {
+    if (hadb__http_says_nothing(status)) {
         return fail_status(reply, &said, writes ? HADB_ETIMEDOUT : HADB_EUNAVAIL, NULL, err);
     }
     if (status == 401 || status == 403) {

@@ -144,8 +144,7 @@ static bool says_nothing(int status, const struct hadb__s3_error *said)
     if (status == 501) {
         return !code_is(said, "NotImplemented"); /* a header that the server does not know */
     }
-    return status < 200 || status >= 500 || status == 408 || status == 409 || status == 425 ||
-           status == 429 || code_is(said, "RequestTimeout");
+    return hadb__http_says_nothing(status) || code_is(said, "RequestTimeout");
 }
 
 /* The body was damaged on the way: surely not stored, and worth another try. */

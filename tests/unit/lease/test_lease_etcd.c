@@ -118,6 +118,7 @@ static const struct {
     {409, "", HADB_ETIMEDOUT, HADB_EUNAVAIL},
     {429, "", HADB_ETIMEDOUT, HADB_EUNAVAIL},
     {429, "{\"error\":\"etcdserver: too many requests\",\"code\":8}", HADB_EUNAVAIL, HADB_EUNAVAIL},
+    {499, "{\"error\":\"context canceled\",\"code\":1}", HADB_ETIMEDOUT, HADB_EUNAVAIL},
     {429, "{\"error\":\"etcdserver: mvcc: database space exceeded\",\"code\":8}", HADB_ENOSPC,
      HADB_ENOSPC},
     {400, "{\"error\":\"etcdserver: user name is empty\",\"code\":3}", HADB_EAUTH, HADB_EAUTH},

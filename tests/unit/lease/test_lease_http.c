@@ -122,6 +122,7 @@ static const struct {
     {409, "", "", HADB_ETIMEDOUT, HADB_EUNAVAIL},
     {425, "", "", HADB_ETIMEDOUT, HADB_EUNAVAIL},
     {429, "", "", HADB_ETIMEDOUT, HADB_EUNAVAIL},
+    {499, "", "", HADB_ETIMEDOUT, HADB_EUNAVAIL},
     {500, "", "", HADB_ETIMEDOUT, HADB_EUNAVAIL},
     {502, "", "", HADB_ETIMEDOUT, HADB_EUNAVAIL},
     {503, "", "{\"error\":\"EUNAVAIL\",\"message\":\"m\"}", HADB_ETIMEDOUT, HADB_EUNAVAIL},

@@ -64,7 +64,8 @@ static int outcome(enum hadb_storage_op op, int status, const char *code, struct
 static bool is_unknown_status(int status)
 {
     return status < 200 || status >= 500 || status == 408 || status == 409 || status == 425 ||
-           status == 429 || (status < 300 && status != 200 && status != 201 && status != 204);
+           status == 429 || status == 499 ||
+           (status < 300 && status != 200 && status != 201 && status != 204);
 }
 
 static int put_model(enum hadb_storage_op op, int status)
