@@ -87,10 +87,12 @@ static int fail_refused(const struct hadb__http_reply *reply, bool writes, struc
     struct said said;
     int status = reply->status;
     read_said(reply, &said);
-    if (said.code == GRPC_RESOURCE_EXHAUSTED) { /* etcd's own word, before it did anything */
+    if (said.code == GRPC_RESOURCE_EXHAUSTED) {
+        /* That there was no space it also says of a transaction that it has just applied. */
         bool full = strstr(said.text, "space") != NULL;
-        return fail_status(reply, &said, full ? HADB_ENOSPC : HADB_EUNAVAIL,
-                           full ? "compact and defragment the cluster" : NULL, err);
+        int code = !full ? HADB_EUNAVAIL : writes ? HADB_ETIMEDOUT : HADB_ENOSPC;
+        return fail_status(reply, &said, code, full ? "compact and defragment the cluster" : NULL,
+                           err);
     }
     if (hadb__http_says_nothing(status)) {
         return fail_status(reply, &said, writes ? HADB_ETIMEDOUT : HADB_EUNAVAIL, NULL, err);

@@ -119,7 +119,8 @@ static const struct {
     {429, "", HADB_ETIMEDOUT, HADB_EUNAVAIL},
     {429, "{\"error\":\"etcdserver: too many requests\",\"code\":8}", HADB_EUNAVAIL, HADB_EUNAVAIL},
     {499, "{\"error\":\"context canceled\",\"code\":1}", HADB_ETIMEDOUT, HADB_EUNAVAIL},
-    {429, "{\"error\":\"etcdserver: mvcc: database space exceeded\",\"code\":8}", HADB_ENOSPC,
+    /* etcd looks for room before it applies a transaction and says that there was none behind it. */
+    {429, "{\"error\":\"etcdserver: mvcc: database space exceeded\",\"code\":8}", HADB_ETIMEDOUT,
      HADB_ENOSPC},
     {400, "{\"error\":\"etcdserver: user name is empty\",\"code\":3}", HADB_EAUTH, HADB_EAUTH},
     {401, "{\"error\":\"etcdserver: invalid auth token\",\"code\":16}", HADB_EAUTH, HADB_EAUTH},
