@@ -182,6 +182,23 @@ bool hadb__http_says_nothing(int status)
            status == 429 || status == 499;
 }
 
+bool hadb__http_etag_usable(const char *etag)
+{
+    const char *text = strncmp(etag, "W/", 2) == 0 ? etag + 2 : etag;
+    size_t len = strlen(text);
+    bool quoted = text[0] == '"'; /* not all servers do */
+    if (len == 0 || (quoted && (len < 3 || text[len - 1] != '"'))) {
+        return false;
+    }
+    for (size_t i = quoted; i < len - quoted; i++) {
+        if (text[i] < 0x20 || text[i] > 0x7e || text[i] == '"' ||
+            (!quoted && strchr(" ,*", text[i]))) {
+            return false;
+        }
+    }
+    return true;
+}
+
 void hadb__http_reply_deinit(struct hadb__http_reply *reply)
 {
     hadb_buf_deinit(&reply->body);

@@ -54,7 +54,7 @@ struct hadb__http_reply {
     int64_t length; /* Content-Length; -1 = none */
     bool chunked;
     int64_t date_unix_s;         /* Date of a refusal; -1 = none */
-    char etag[HADB_TAG_MAX + 1]; /* "" when absent, repeated, too long or not printable */
+    char etag[HADB_TAG_MAX + 1]; /* "" when absent, repeated, too long or not usable */
     char content_range[80];
     char region[40];                            /* x-amz-bucket-region */
     struct hadb_buf body;                       /* of a status 2xx */
@@ -81,5 +81,7 @@ bool hadb__http_untrusted(int curl_code, long sys_errno, const char *text);
  * server or gateway that slows down or gave up (408, 425, 429; 499 where its own client did), and what is no final one.
  */
 bool hadb__http_says_nothing(int status);
+/* Is this one entity tag, fit to be sent back in If-Match? Neither "*" nor a list is, which fit more than one. */
+bool hadb__http_etag_usable(const char *etag);
 void hadb__http_reply_deinit(struct hadb__http_reply *reply);
 #endif

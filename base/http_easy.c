@@ -105,7 +105,8 @@ static void begin_reply(struct hadb__easy *h, struct hadb_slice line)
 static void read_etag(struct hadb__easy *h, struct hadb_slice value)
 {
     /* Repeated, or not fit to be sent back: as good as none. */
-    if (h->etag_seen || !copy_text(value, h->reply->etag, sizeof(h->reply->etag))) {
+    if (h->etag_seen || !copy_text(value, h->reply->etag, sizeof(h->reply->etag)) ||
+        !hadb__http_etag_usable(h->reply->etag)) {
         h->reply->etag[0] = '\0';
     }
     h->etag_seen = true;

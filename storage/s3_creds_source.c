@@ -202,7 +202,7 @@ static int assume_role(const struct hadb__s3_sources *s, const struct hadb_call 
                        struct hadb__s3_creds **out, struct hadb_error *err)
 {
     static const struct hadb__http_header form_type = {"Content-Type",
-                                                     "application/x-www-form-urlencoded"};
+                                                       "application/x-www-form-urlencoded"};
     HADB_CLEANUP(wipe_buf) struct hadb_buf token = {0};
     HADB_CLEANUP(wipe_buf) struct hadb_buf form = {0};
     HADB_CLEANUP(hadb_buf_deinit) struct hadb_buf url = {0};

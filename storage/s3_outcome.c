@@ -232,6 +232,9 @@ static int outcome_of_complete(const struct hadb__s3_request *q, struct hadb__ht
     struct hadb__s3_error said = {0};
     char tag[HADB_TAG_MAX + 1];
     if (hadb__s3_xml_complete(body, tag, sizeof(tag)) == 0) {
+        if (!hadb__http_etag_usable(tag)) {
+            return garbled(q, reply, "without a usable etag", err);
+        }
         memcpy(reply->etag, tag, sizeof(tag));
         return 0;
     }

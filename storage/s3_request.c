@@ -163,6 +163,9 @@ int hadb__s3_build_put(const struct hadb__s3_config *config, const char *key,
     begin(config, expected ? HADB_STORAGE_OP_REPLACE : HADB_STORAGE_OP_CREATE, "PUT", out);
     out->creates = !expected;
     out->body = body;
+    if (expected && !hadb__http_etag_usable(expected->s)) {
+        return end(out, hadb_fail(err, HADB_EINVAL, "replace needs the tag that was read"));
+    }
     snprintf(out->condition, sizeof(out->condition), "%s", expected ? expected->s : "*");
     add_header(out, expected ? "If-Match" : "If-None-Match", out->condition);
     add_header(out, "Content-Type", "application/octet-stream");

@@ -361,6 +361,37 @@ static void tag__of_any_dialect_is_sent_back_as_it_came(void **state)
     }
 }
 
+/* "If-Match: *" fits whatever is there, a list fits any of its tags: neither may ever be sent. */
+static void tag__that_fits_more_than_one_object_is_none(void **state)
+{
+    struct fixture *f = *state;
+    static const char *const tags[] = {"*",   "\"a\", \"b\"", "a,b", "\"a\"\"b\"",
+                                       "W/*", "\"a",          "a b", "\"\""};
+    for (size_t i = 0; i < HADB_LEN(tags); i++) {
+        struct hadb_tag tag = {0};
+        char rest[200], quoted[40] = "";
+        for (const char *c = tags[i]; *c; c++) {
+            size_t len = strlen(quoted);
+            snprintf(quoted + len, sizeof(quoted) - len, *c == '"' ? "\\\"" : "%c", *c);
+        }
+        snprintf(rest, sizeof(rest),
+                 "\"do\": \"status\", \"status\": 200, \"body\": \"x\", \"headers\": [[\"ETag\", "
+                 "\"%s\"]]",
+                 quoted);
+        fault("PUT", rest);
+        assert_int_equal(hadb_storage_create(&f->s, NULL, "k", hadb_slice_str("x"), NULL, &f->err),
+                         HADB_ETIMEDOUT);
+        fault("GET", rest);
+        assert_int_equal(hadb_storage_get(&f->s, NULL, "k", &f->got, &tag, &f->err), HADB_EIO);
+        snprintf(tag.s, sizeof(tag.s), "%s", tags[i]);
+        long long sent = s3_requests("PUT");
+        assert_int_equal(
+            hadb_storage_replace(&f->s, NULL, "k", hadb_slice_str("y"), &tag, NULL, &f->err),
+            HADB_EINVAL);
+        assert_int_equal(s3_requests("PUT"), sent);
+    }
+}
+
 static void replace__of_an_absent_key_is_lost_in_both_dialects(void **state)
 {
     struct fixture *f = *state;
@@ -585,6 +616,7 @@ int main(void)
         with_fixture(silent__server_ends_the_call_by_idleness_or_deadline),
         with_fixture(cancel__ends_a_running_read_and_leaves_a_running_write_unknown),
         with_fixture(tag__of_any_dialect_is_sent_back_as_it_came),
+        with_fixture(tag__that_fits_more_than_one_object_is_none),
         with_fixture(replace__of_an_absent_key_is_lost_in_both_dialects),
         with_fixture(range__is_cut_out_when_the_server_ignores_it),
         with_fixture(listing__passes_over_names_that_are_no_keys),

@@ -190,6 +190,33 @@ static void put__without_a_tag_in_the_reply_is_unknown(void **state)
     assert_int_equal(hadb__s3_outcome(&config, &q, r, &err), HADB_EIO);
 }
 
+/* The tag of an upload is read from the body: what could not be sent back in a header is none. */
+static void completion__without_a_usable_tag_is_unknown(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *tag;
+        int want;
+    } cases[] = {{"&quot;abc-2&quot;", 0},
+                 {"abc-2", 0},
+                 {"*", HADB_ETIMEDOUT},
+                 {"&quot;a&#10;x-evil: 1&quot;", HADB_ETIMEDOUT},
+                 {"&quot;a&quot;,&quot;b&quot;", HADB_ETIMEDOUT},
+                 {"\xc3\xa9", HADB_ETIMEDOUT}};
+    for (size_t i = 0; i < HADB_LEN(cases); i++) {
+        struct hadb_error err = {0};
+        struct hadb__s3_request q = request_of(HADB_STORAGE_OP_CREATE);
+        struct hadb__http_reply *r = answer(200, NULL);
+        q.step = HADB__S3_COMPLETE;
+        assert_int_equal(hadb_buf_printf(&r->body,
+                                         "<CompleteMultipartUploadResult><ETag>%s</ETag>"
+                                         "</CompleteMultipartUploadResult>",
+                                         cases[i].tag),
+                         0);
+        assert_int_equal(hadb__s3_outcome(&config, &q, r, &err), cases[i].want);
+    }
+}
+
 static void get__without_a_length_is_refused(void **state)
 {
     (void)state;
@@ -538,6 +565,7 @@ int main(void)
         cmocka_unit_test(absent__is_believed_only_of_s3_itself),
         cmocka_unit_test(out_of_memory__never_makes_an_unknown_write_definite),
         cmocka_unit_test(put__without_a_tag_in_the_reply_is_unknown),
+        cmocka_unit_test(completion__without_a_usable_tag_is_unknown),
         cmocka_unit_test(get__without_a_length_is_refused),
         cmocka_unit_test(broken__write_is_unknown_once_it_was_sent_and_surely_not_done_before),
         cmocka_unit_test(broken__read_says_why),
