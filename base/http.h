@@ -32,6 +32,7 @@ struct hadb__http_request {
     bool (*enough)(void *arg, struct hadb_slice body);
     void *enough_arg;
     bool direct; /* never through a proxy */
+    bool dated;  /* the Date of a success is wanted, too */
 };
 
 enum hadb__http_failure {
@@ -53,7 +54,7 @@ struct hadb__http_reply {
     char text[200]; /* of a failure */
     int64_t length; /* Content-Length; -1 = none */
     bool chunked;
-    int64_t date_unix_s;         /* Date of a refusal; -1 = none */
+    int64_t date_unix_s;         /* Date of a refusal, or if asked for; -1 = none */
     char etag[HADB_TAG_MAX + 1]; /* "" when absent, repeated, too long or not usable */
     char content_range[80];
     char region[40];                            /* x-amz-bucket-region */

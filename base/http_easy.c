@@ -131,8 +131,8 @@ static void read_header(struct hadb__easy *h, struct hadb_slice line)
     } else if (header_is(line, "x-amz-bucket-region", &value)) {
         (void)copy_text(value, reply->region, sizeof(reply->region));
     } else if (header_is(line, "date", &value)) {
-        /* Of a refusal alone: there a clock may be learnt from it. */
-        if (reply->status >= 300 && copy_text(value, text, sizeof(text))) {
+        /* Of a refusal in any case: there a clock may be learnt from it. */
+        if ((reply->status >= 300 || h->request->dated) && copy_text(value, text, sizeof(text))) {
             reply->date_unix_s = (int64_t)curl_getdate(text, NULL);
         }
     }

@@ -46,6 +46,7 @@ struct hadb__http_request hadb__s3_http_request(const struct hadb__s3 *s,
         .idle_ms_max = s->config.idle_ms_max,
         .ca = s->config.ca,
         .direct = s->config.loopback,
+        .dated = q->step == HADB__S3_UPLOADS,
     };
 }
 

@@ -8,7 +8,8 @@
  * Happy path: is it there already? begin → parts → complete. The body is not copied.
  * Failure modes: whatever fails before the completion means that nothing was written; the upload is ended then, in
  * the time that ABORT_MS gives. What a process leaves behind that dies in between is found by age when a store
- * makes its first upload: the prefix is ours, and no upload of ours takes a day.
+ * makes its first upload: the prefix is ours, and no upload of ours takes a day, by the clock that dates both
+ * its beginning and the listing. That may take SWEEP_MS, and half of the caller's time at most.
  */
 #include <assert.h>
 #include <string.h>
@@ -22,6 +23,7 @@
 #include "storage/storage_s3_private.h"
 
 #define ABORT_MS 2000u
+#define SWEEP_MS 2000u
 #define PARTS_MAX (HADB_OBJECT_BYTES_MAX / HADB_S3_PART_BYTES_MAX)
 static_assert(PARTS_MAX <= HADB_S3_UPLOAD_PARTS_MAX, "one request completes them all");
 
@@ -210,19 +212,20 @@ static int complete(struct upload *up, struct hadb_error *err)
     return r ? r : hadb__s3_io_take(up->io, &q, &reply, err);
 }
 
-static int abort_upload(struct hadb__s3 *s, const char *key, const char *id, struct hadb_error *err)
+static int abort_upload(struct hadb__s3 *s, const struct hadb_call *call, const char *key,
+                        const char *id)
 {
     HADB_CLEANUP(hadb__s3_request_deinit) struct hadb__s3_request q = {0};
     HADB_CLEANUP(hadb__http_reply_deinit) struct hadb__http_reply reply = {0};
-    struct hadb_call call = hadb_call_within(s->env, ABORT_MS);
-    int r = hadb__s3_build_abort(&s->config, key, id, &q, err);
-    return r ? r : hadb__s3_perform(s, &call, &q, &reply, err);
+    int r = hadb__s3_build_abort(&s->config, key, id, &q, NULL);
+    return r ? r : hadb__s3_perform(s, call, &q, &reply, NULL);
 }
 
 /* --- what others left behind -------------------------------------------------------------------- */
 
 struct sweep {
     struct hadb__s3 *s;
+    const struct hadb_call *call;
     int64_t now_unix_s; /* of the server */
     unsigned ended, failed;
 };
@@ -238,26 +241,30 @@ static int sweep_one(void *arg, const char *name, const char *id, const char *in
         sweep->now_unix_s - since_ms / 1000 < HADB_S3_STALE_UPLOAD_S) {
         return 0;
     }
-    bool ok = abort_upload(sweep->s, name + len + 1, id, NULL) == 0;
+    bool ok = abort_upload(sweep->s, sweep->call, name + len + 1, id) == 0;
     sweep->ended += ok;
     sweep->failed += !ok;
-    return sweep->ended + sweep->failed < HADB_S3_STALE_UPLOADS_MAX ? 0 : HADB_END;
+    bool enough = sweep->ended + sweep->failed == HADB_S3_STALE_UPLOADS_MAX;
+    return enough || hadb_call_check(sweep->s->env, sweep->call, NULL) ? HADB_END : 0;
 }
 
 /* Once per store. Whatever fails is left to the next start, and to the bucket's own rules. */
-static void sweep_stale(struct hadb__s3 *s, const struct hadb_call *call)
+static void sweep_stale(struct hadb__s3 *s, const struct hadb_call *caller)
 {
     HADB_CLEANUP(hadb__s3_request_deinit) struct hadb__s3_request q = {0};
     HADB_CLEANUP(hadb__http_reply_deinit) struct hadb__http_reply reply = {0};
+    uint64_t half = hadb_call_left_ms(s->env, caller) / 2;
+    struct hadb_call call = hadb_call_within(s->env, HADB_MIN(half, (uint64_t)SWEEP_MS));
+    call.cancel = caller ? caller->cancel : NULL;
     hadb_mutex_lock(&s->mu);
     bool first = !s->swept;
     s->swept = true;
     hadb_mutex_unlock(&s->mu);
     if (!first || !s->config.prefix[0] || hadb__s3_build_uploads(&s->config, &q, NULL) != 0 ||
-        hadb__s3_perform(s, call, &q, &reply, NULL) != 0) {
+        hadb__s3_perform(s, &call, &q, &reply, NULL) != 0 || reply.date_unix_s < 0) {
         return;
     }
-    struct sweep sweep = {.s = s, .now_unix_s = hadb__s3_now(s)};
+    struct sweep sweep = {.s = s, .call = &call, .now_unix_s = reply.date_unix_s};
     struct hadb__s3_uploads uploads = {.each = sweep_one, .arg = &sweep};
     (void)hadb__s3_xml_uploads(hadb_buf_slice(&reply.body), &uploads);
     if (sweep.ended + sweep.failed > 0) {
@@ -279,7 +286,8 @@ static int run(struct upload *up, struct hadb_error *err)
     bool sent_all = r == 0;
     r = sent_all ? complete(up, err) : certain(r, err);
     if (r != 0 && r != HADB_ETIMEDOUT) { /* unknown: it may be completing yet */
-        (void)abort_upload(up->s, up->io->key, up->id, NULL);
+        struct hadb_call call = hadb_call_within(up->s->env, ABORT_MS);
+        (void)abort_upload(up->s, &call, up->io->key, up->id);
     }
     return r;
 }

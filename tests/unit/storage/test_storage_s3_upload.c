@@ -225,14 +225,19 @@ static void deadline__ends_the_parts_and_nothing_is_written(void **state)
     assert_int_equal(get(f, "k", NULL), HADB_ABSENT);
 }
 
+static void open_sweep(struct fixture *f, const char *prefix)
+{
+    char url[256];
+    hadb_storage_close(&f->s);
+    snprintf(url, sizeof(url), "s3://test-bucket/%s?endpoint=%s", prefix, s3_origin());
+    assert_int_equal(hadb_storage_open(url, NULL, &f->s, &f->err), 0);
+}
+
 /* Ours are those below our prefix; nobody's upload takes a day. */
 static void uploads__of_the_past_are_ended_once_and_no_others(void **state)
 {
     struct fixture *f = *state;
-    char url[256];
-    hadb_storage_close(&f->s);
-    snprintf(url, sizeof(url), "s3://test-bucket/sweep?endpoint=%s", s3_origin());
-    assert_int_equal(hadb_storage_open(url, NULL, &f->s, &f->err), 0);
+    open_sweep(f, "sweep");
     s3_tell("{\"upload\": {\"sweep/old\": 90000, \"sweep/young\": 80000, \"sweeper/old\": 90000, "
             "\"sweep/a//b\": 90000}}");
     assert_int_equal(hadb_storage_create(&f->s, NULL, "s", hadb_slice_str("x"), NULL, &f->err), 0);
@@ -242,6 +247,36 @@ static void uploads__of_the_past_are_ended_once_and_no_others(void **state)
     s3_tell("{\"upload\": {\"sweep/old\": 90000}}");
     assert_int_equal(create(f, "k2", NULL), 0); /* at the start only */
     assert_string_equal(uploads(), "sweep/a//b sweep/old sweep/young sweeper/old ");
+}
+
+/* A store that does not mind our clock never tells us that it is wrong: the age counts by its own. */
+static void uploads__that_others_are_at_are_left_alone_whatever_our_clock_says(void **state)
+{
+    struct fixture *f = *state;
+    open_sweep(f, "clock");
+    s3_tell("{\"set\": {\"clock_offset_s\": -200000, \"check_clock\": false}, "
+            "\"upload\": {\"clock/young\": 60, \"clock/old\": 90000}}");
+    assert_int_equal(create(f, "k", NULL), 0);
+    assert_string_equal(uploads(), "clock/young ");
+}
+
+/* To tidy up is a favour: it takes no more of the caller's time than there is. */
+static void uploads__of_the_past_that_cannot_be_ended_do_not_hold_up_the_caller(void **state)
+{
+    struct fixture *f = *state;
+    open_sweep(f, "slow");
+    for (unsigned i = 0; i < 9; i++) {
+        s3_tell("{\"upload\": {\"slow/%u\": 90000}}", i);
+    }
+    fault("DELETE", "\"do\": \"stall\", \"times\": 9");
+    struct hadb_call call = hadb_call_within(NULL, 30000);
+    uint64_t from_ms = hadb_now_ms(hadb_env_host());
+    assert_int_equal(
+        hadb_storage_create(&f->s, &call, "k", hadb_slice(f->bytes, LARGE_BYTES), NULL, &f->err),
+        0);
+    assert_in_range(hadb_now_ms(hadb_env_host()) - from_ms, 0,
+                    15000); /* 9 times 2 s, if each had its own */
+    assert_holds(f, "k");
 }
 
 static void requests__are_counted_by_what_they_cost(void **state)
@@ -284,6 +319,8 @@ int main(void)
         with_fixture(completion__may_be_refused_after_200_was_sent),
         with_fixture(deadline__ends_the_parts_and_nothing_is_written),
         with_fixture(uploads__of_the_past_are_ended_once_and_no_others),
+        with_fixture(uploads__that_others_are_at_are_left_alone_whatever_our_clock_says),
+        with_fixture(uploads__of_the_past_that_cannot_be_ended_do_not_hold_up_the_caller),
         with_fixture(requests__are_counted_by_what_they_cost),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
