@@ -60,9 +60,27 @@ int64_t hadb__s3_parse_time_ms(const char *text)
     return seconds < 0 ? -1 : seconds * 1000;
 }
 
+/* One word of printable text, as a part of a header or of a path must be. */
+static bool is_word(const char *text, size_t len)
+{
+    for (size_t i = 0; i < len; i++) {
+        if ((unsigned char)text[i] <= 0x20 || (unsigned char)text[i] > 0x7e) {
+            return false;
+        }
+    }
+    return len > 0;
+}
+
 static int make(const char *key_id, const char *secret, const char *token, int64_t expires,
                 const char *source, struct hadb__s3_creds **out, struct hadb_error *err)
 {
+    if (!is_word(key_id, strlen(key_id)) || !is_word(secret, strlen(secret)) ||
+        (token && token[0] && !is_word(token, strlen(token)))) {
+        return hadb_fail(err, HADB_EAUTH,
+                         "%s: a key or token has a blank, an end of line or another byte that is "
+                         "not printable ASCII",
+                         source);
+    }
     *out = hadb__s3_creds_new(key_id, secret, token, expires, source);
     return *out ? 0 : hadb_fail_nomem(err);
 }
@@ -359,7 +377,15 @@ static int container_token(const struct hadb__s3_sources *s, struct hadb_buf *ou
     } else if (token) {
         r = hadb_buf_append_str(out, token);
     }
-    return r || !hadb_buf_cstr(out) ? hadb_fail_nomem(err) : 0;
+    if (r || !hadb_buf_cstr(out)) {
+        return hadb_fail_nomem(err);
+    }
+    if (strcspn((const char *)out->data, "\r\n") != out->len) { /* "Basic …" has a blank */
+        return hadb_fail(err, HADB_EAUTH, "%s must be one line",
+                         file ? "the file of AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE"
+                              : "AWS_CONTAINER_AUTHORIZATION_TOKEN");
+    }
+    return 0;
 }
 
 static int from_container(const struct hadb__s3_sources *s, const struct hadb_call *call,
@@ -422,17 +448,6 @@ static int imds_session(const struct hadb__s3_sources *s, const struct hadb_call
                     err);
 }
 
-/* One line of printable text, as a header value or a part of a path must be. */
-static bool is_line(const struct hadb_buf *text)
-{
-    for (size_t i = 0; i < text->len; i++) {
-        if (text->data[i] <= 0x20 || text->data[i] > 0x7e) {
-            return false;
-        }
-    }
-    return text->len > 0;
-}
-
 static int from_imds(const struct hadb__s3_sources *s, const struct hadb_call *call,
                      struct hadb__s3_creds **out, struct hadb_error *err)
 {
@@ -454,7 +469,7 @@ static int from_imds(const struct hadb__s3_sources *s, const struct hadb_call *c
     if (!hadb_buf_cstr(&session)) {
         return hadb_fail_nomem(err);
     }
-    if (!is_line(&session)) {
+    if (!is_word((const char *)session.data, session.len)) {
         return hadb_fail(err, HADB_EAUTH, "instance metadata: the session token is malformed");
     }
     r = imds_get(s, call, base, "", (const char *)session.data, &reply, err);
@@ -466,7 +481,7 @@ static int from_imds(const struct hadb__s3_sources *s, const struct hadb_call *c
     if (!role.data || !hadb_buf_cstr(&role)) {
         return hadb_fail_nomem(err);
     }
-    if (!is_line(&role)) {
+    if (!is_word((const char *)role.data, role.len)) {
         return hadb_fail(err, HADB_EAUTH, "instance metadata: this instance has no role");
     }
     r = imds_get(s, call, base, (const char *)role.data, (const char *)session.data, &reply, err);

@@ -174,6 +174,17 @@ static const char *json(const char *key_id, int minutes)
     return text;
 }
 
+static void use_container(struct fixture *f, const char *key_id, int minutes)
+{
+    (void)f;
+    s3_tell("{\"set\": {\"container\": {\"token\": \"t\", \"credentials\": %s}}}",
+            json(key_id, minutes));
+    if (!getvar("AWS_CONTAINER_CREDENTIALS_FULL_URI")) {
+        set("AWS_CONTAINER_CREDENTIALS_FULL_URI", "%s/-/container", s3_origin());
+        set("AWS_CONTAINER_AUTHORIZATION_TOKEN", "t");
+    }
+}
+
 /* --- sources ------------------------------------------------------------------------------------- */
 
 static void environment__gives_keys_and_token(void **state)
@@ -195,6 +206,34 @@ static void environment__with_half_of_the_pair_is_an_error(void **state)
     set("AWS_ACCESS_KEY_ID", "AK");
     assert_int_equal(get(f), HADB_EAUTH);
     assert_says(f, "AWS_SECRET_ACCESS_KEY is not");
+}
+
+/* Keys become parts of headers: what ends a line there would begin another header. */
+static void key__that_is_not_one_printable_word_is_refused(void **state)
+{
+    struct fixture *f = *state;
+    static const char *const names[] = {"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY",
+                                        "AWS_SESSION_TOKEN"};
+    static const char *const ends[] = {"\n", "\r\nx-evil: 1", " ", "\xc3\xa9", "\x7f"};
+    for (size_t i = 0; i < HADB_LEN(names); i++) {
+        for (size_t e = 0; e < HADB_LEN(ends); e++) {
+            world.vars_len = 0;
+            for (size_t n = 0; n < HADB_LEN(names); n++) {
+                set(names[n], "hush%s", n == i ? ends[e] : "");
+            }
+            open_provider(f, NULL);
+            assert_int_equal(get(f), HADB_EAUTH);
+            assert_says(f, "environment");
+            assert_null(strstr(f->err.message, "hush"));
+        }
+    }
+    world.vars_len = 0;
+    set("AWS_CONTAINER_AUTHORIZATION_TOKEN", "hush\r\nx-evil: 1");
+    use_container(f, "GOOD", 59);
+    open_provider(f, NULL);
+    assert_int_equal(get(f), HADB_EAUTH);
+    assert_says(f, "AWS_CONTAINER_AUTHORIZATION_TOKEN");
+    assert_null(strstr(f->err.message, "hush"));
 }
 
 static void nothing__configured_names_what_could_be(void **state)
@@ -329,17 +368,6 @@ static void instance__metadata_is_asked_with_a_session(void **state)
 }
 
 /* --- refreshing ---------------------------------------------------------------------------------- */
-
-static void use_container(struct fixture *f, const char *key_id, int minutes)
-{
-    (void)f;
-    s3_tell("{\"set\": {\"container\": {\"token\": \"t\", \"credentials\": %s}}}",
-            json(key_id, minutes));
-    if (!getvar("AWS_CONTAINER_CREDENTIALS_FULL_URI")) {
-        set("AWS_CONTAINER_CREDENTIALS_FULL_URI", "%s/-/container", s3_origin());
-        set("AWS_CONTAINER_AUTHORIZATION_TOKEN", "t");
-    }
-}
 
 static void pass(int minutes)
 {
@@ -633,6 +661,7 @@ int main(void)
     static const struct CMUnitTest tests[] = {
         with_fixture(environment__gives_keys_and_token),
         with_fixture(environment__with_half_of_the_pair_is_an_error),
+        with_fixture(key__that_is_not_one_printable_word_is_refused),
         with_fixture(nothing__configured_names_what_could_be),
         with_fixture(profile__is_read_from_the_shared_files),
         with_fixture(profile__of_the_url_comes_before_the_environment),
