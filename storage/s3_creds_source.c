@@ -326,6 +326,11 @@ static int from_profile(const struct hadb__s3_sources *s, const struct hadb_call
         return r;
     }
     hadb__s3_profile_read(hadb_buf_slice(&config), name, true, &profile);
+    struct hadb__s3_profile own = {0};
+    hadb__s3_profile_read(hadb_buf_slice(&credentials), name, false, &own);
+    if (own.key_id.len || own.secret.len) { /* its keys, and no token of the other file's */
+        profile.key_id = profile.secret = profile.token = (struct hadb_slice){0};
+    }
     hadb__s3_profile_read(hadb_buf_slice(&credentials), name, false, &profile);
     bool has_any = profile.key_id.len || profile.secret.len || profile.role_arn.len;
     if (!chosen && !has_any) {

@@ -284,6 +284,24 @@ static void profile__is_read_from_the_shared_files(void **state)
     assert_says(f, "no profile none");
 }
 
+/* A token belongs to the keys of its own file. */
+static void profile__keys_and_token_are_those_of_one_file(void **state)
+{
+    struct fixture *f = *state;
+    write_file(f, "config",
+               "[default]\naws_access_key_id = OLD\naws_secret_access_key = OS\n"
+               "aws_session_token = OT\nrole_session_name = me\n");
+    write_file(f, "creds", "[default]\naws_access_key_id = NEW\naws_secret_access_key = NS\n");
+    set("AWS_CONFIG_FILE", "%s/config", f->dir);
+    set("AWS_SHARED_CREDENTIALS_FILE", "%s/creds", f->dir);
+    assert_int_equal(get(f), 0);
+    assert_creds(f, "NEW", "NS", "", "profile");
+    write_file(f, "creds", "[default]\naws_access_key_id = NEW\n");
+    open_provider(f, NULL);
+    assert_int_equal(get(f), HADB_EAUTH);
+    assert_says(f, "profile default has neither");
+}
+
 static void profile__of_the_url_comes_before_the_environment(void **state)
 {
     struct fixture *f = *state;
@@ -664,6 +682,7 @@ int main(void)
         with_fixture(key__that_is_not_one_printable_word_is_refused),
         with_fixture(nothing__configured_names_what_could_be),
         with_fixture(profile__is_read_from_the_shared_files),
+        with_fixture(profile__keys_and_token_are_those_of_one_file),
         with_fixture(profile__of_the_url_comes_before_the_environment),
         with_fixture(web_identity__is_exchanged_at_sts),
         with_fixture(container__gives_credentials_for_its_token),
