@@ -314,7 +314,6 @@ int hadb__s3_outcome(const struct hadb__s3_config *config, const struct hadb__s3
 enum hadb__s3_advice hadb__s3_advise(const struct hadb__s3_request *request,
                                      const struct hadb__http_reply *reply, int64_t now_unix_s)
 {
-    (void)request;
     struct hadb__s3_error said = {0};
     if (reply->failure != HADB__HTTP_FINE || (reply->status != 400 && reply->status != 403)) {
         return HADB__S3_SETTLED;
@@ -326,9 +325,10 @@ enum hadb__s3_advice hadb__s3_advise(const struct hadb__s3_request *request,
         (code_is(&said, "RequestTimeTooSkewed") || (r && reply->status == 403 && far))) {
         return HADB__S3_LEARN_CLOCK;
     }
+    bool wordless = r && (reply->status == 403 || request->op == HADB_STORAGE_OP_HEAD);
     if (code_is(&said, "ExpiredToken") || code_is(&said, "InvalidToken") ||
         code_is(&said, "TokenRefreshRequired") || code_is(&said, "InvalidAccessKeyId") ||
-        code_is(&said, "SignatureDoesNotMatch") || (r && reply->status == 403)) {
+        code_is(&said, "SignatureDoesNotMatch") || wordless) {
         return HADB__S3_RENEW_CREDENTIALS;
     }
     return HADB__S3_SETTLED;

@@ -565,6 +565,28 @@ static void store__goes_on_when_keys_are_changed_in_the_profile_file(void **stat
     assert_int_equal(unsetenv("AWS_SHARED_CREDENTIALS_FILE"), 0);
 }
 
+/* ExpiredToken is a 400, and the answer to a HEAD has no body that says so: a watch of leases sends nothing else. */
+static void store__that_sends_heads_alone_notices_that_its_keys_expired(void **state)
+{
+    struct fixture *f = *state;
+    HADB_CLEANUP(hadb_storage_close) struct hadb_storage s = {0};
+    struct hadb_object_meta meta = {0};
+    char path[HADB_PATH_BYTES_MAX];
+    write_file(f, "creds",
+               "[default]\naws_access_key_id=TESTKEYID\naws_secret_access_key=test/secret+key\n");
+    assert_int_equal(hadb_path_join(path, f->dir, "creds", NULL), 0);
+    assert_int_equal(setenv("AWS_SHARED_CREDENTIALS_FILE", path, 1), 0);
+    s3_open("&profile=default", NULL, &s);
+    assert_int_equal(hadb_storage_create(&s, NULL, "a", hadb_slice_str("x"), NULL, &f->err), 0);
+    write_file(f, "creds",
+               "[default]\naws_access_key_id=NEWKEY\naws_secret_access_key=new-secret\n");
+    s3_tell("{\"set\": {\"keys\": {\"NEWKEY\": [\"new-secret\", \"\"], "
+            "\"TESTKEYID\": [\"test/secret+key\", \"\"]}, \"expired\": [\"TESTKEYID\"]}}");
+    assert_int_equal(hadb_storage_head(&s, NULL, "a", &meta, &f->err), 0);
+    assert_int_equal(meta.size_bytes, 1);
+    assert_int_equal(unsetenv("AWS_SHARED_CREDENTIALS_FILE"), 0);
+}
+
 /* --- secrets ------------------------------------------------------------------------------------- */
 
 static size_t secrets_freed;
@@ -696,6 +718,7 @@ int main(void)
         with_fixture(callers__at_once_ask_the_source_once),
         with_fixture(callers__use_the_old_ones_while_somebody_asks_for_new),
         with_fixture(store__goes_on_when_keys_are_changed_in_the_profile_file),
+        with_fixture(store__that_sends_heads_alone_notices_that_its_keys_expired),
         with_fixture(secrets__are_wiped_and_never_logged),
         with_fixture(time__is_read_in_utc_only),
         with_fixture(json__without_credentials_is_refused),
