@@ -54,6 +54,7 @@ struct hadb__http_reply {
     char text[200]; /* of a failure */
     int64_t length; /* Content-Length; -1 = none */
     bool chunked;
+    bool of_s3;                  /* it has x-amz-request-id */
     int64_t date_unix_s;         /* Date of a refusal, or if asked for; -1 = none */
     char etag[HADB_TAG_MAX + 1]; /* "" when absent, repeated, too long or not usable */
     char content_range[80];

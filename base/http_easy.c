@@ -96,7 +96,7 @@ static void begin_reply(struct hadb__easy *h, struct hadb_slice line)
     reply->status = status;
     reply->length = -1;
     reply->date_unix_s = -1;
-    reply->chunked = false;
+    reply->chunked = reply->of_s3 = false;
     reply->etag[0] = reply->content_range[0] = reply->region[0] = '\0';
     reply->error_len = 0;
     h->etag_seen = h->headers_done = false;
@@ -128,6 +128,8 @@ static void read_header(struct hadb__easy *h, struct hadb_slice line)
         reply->chunked = value.len == 7 && strncasecmp(value.data, "chunked", 7) == 0;
     } else if (header_is(line, "content-range", &value)) {
         (void)copy_text(value, reply->content_range, sizeof(reply->content_range));
+    } else if (header_is(line, "x-amz-request-id", &value)) {
+        reply->of_s3 = true;
     } else if (header_is(line, "x-amz-bucket-region", &value)) {
         (void)copy_text(value, reply->region, sizeof(reply->region));
     } else if (header_is(line, "date", &value)) {

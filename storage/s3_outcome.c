@@ -191,7 +191,8 @@ static int outcome_of_refusal(const struct hadb__s3_config *config,
                    ? hadb_fail(err, HADB_ETIMEDOUT, "status %d, out of memory", status)
                    : hadb_fail_nomem(err);
     }
-    if (status == 404 && reply->error_len > 0 && r != 0) {
+    if (status == 404 && r != 0 && (reply->error_len > 0 || !reply->of_s3) &&
+        q->op != HADB_STORAGE_OP_HEAD) {
         return fail_foreign(reply, err);
     }
     if (status == 404 && code_is(&said, "NoSuchBucket")) {
@@ -284,6 +285,19 @@ static int outcome_of_success(const struct hadb__s3_request *q, struct hadb__htt
         return garbled(q, reply, "without a usable etag", err);
     }
     return 0;
+}
+
+bool hadb__s3_is_doubtful(const struct hadb__s3_request *request,
+                          const struct hadb__http_reply *reply, int r)
+{
+    return r == HADB_ABSENT && request->op == HADB_STORAGE_OP_HEAD && !reply->of_s3;
+}
+
+int hadb__s3_confirmed(int r, struct hadb_error *err)
+{
+    return r ? r
+             : hadb_fail(err, HADB_EIO,
+                         "s3 head: the server says that the object is absent, and sends it");
 }
 
 static const char *name_of(const struct hadb__s3_request *q)

@@ -130,6 +130,13 @@ enum hadb__s3_advice hadb__s3_advise(const struct hadb__s3_request *request,
  */
 int hadb__s3_outcome(const struct hadb__s3_config *config, const struct hadb__s3_request *request,
                      struct hadb__http_reply *reply, struct hadb_error *err);
+/*
+ * A HEAD has no body that tells S3 from a proxy that lost its way: an absence without S3's header is to be confirmed by
+ * a GET of the first byte, whose outcome then goes through hadb__s3_confirmed.
+ */
+bool hadb__s3_is_doubtful(const struct hadb__s3_request *request,
+                          const struct hadb__http_reply *reply, int r);
+int hadb__s3_confirmed(int r, struct hadb_error *err);
 /* get_range after 0: which part of the body is the answer. 0, HADB_EIO (the reply is another range). */
 int hadb__s3_range_of(const struct hadb__s3_request *request, const struct hadb__http_reply *reply,
                       struct hadb_slice *out, struct hadb_error *err);

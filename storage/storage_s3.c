@@ -237,6 +237,16 @@ void hadb__s3_io_return(const struct hadb_storage_io *io, struct hadb__http_repl
     }
 }
 
+/* Asks for the first byte: is the object really absent? */
+static int confirm(struct hadb__s3 *s, const struct hadb_storage_io *io,
+                   struct hadb__http_reply *reply, struct hadb_error *err)
+{
+    HADB_CLEANUP(hadb__s3_request_deinit) struct hadb__s3_request q = {0};
+    int r = hadb__s3_build_range(&s->config, io->key, 0, 1, &q, err);
+    r = r ? r : hadb__s3_perform(s, io->call, &q, reply, err);
+    return hadb__s3_confirmed(r, err);
+}
+
 static int run(struct hadb__s3 *s, const struct hadb_storage_io *io, struct hadb_error *err)
 {
     HADB_CLEANUP(hadb__s3_request_deinit) struct hadb__s3_request q = {0};
@@ -247,6 +257,9 @@ static int run(struct hadb__s3 *s, const struct hadb_storage_io *io, struct hadb
     }
     hadb__s3_io_lend(io, &reply);
     r = hadb__s3_perform(s, io->call, &q, &reply, err);
+    if (hadb__s3_is_doubtful(&q, &reply, r)) {
+        r = confirm(s, io, &reply, err);
+    }
     r = r ? r : hadb__s3_io_take(io, &q, &reply, err);
     if (r) {
         hadb__s3_io_return(io, &reply);

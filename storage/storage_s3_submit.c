@@ -24,7 +24,8 @@ struct op {
     struct hadb__http_reply reply;
     struct hadb__s3_creds *creds; /* it was signed with */
     int64_t signed_at_s;
-    bool again; /* the second attempt */
+    bool again;    /* the second attempt */
+    bool confirms; /* the request asks whether an object is really absent */
 };
 
 static void op_free(struct op *op)
@@ -65,6 +66,18 @@ static void reject(struct op *op)
     hadb__s3_creds_unref(creds);
 }
 
+/* The same operation goes on as a GET of the first byte. 0: done is called again. */
+static int confirm(struct op *op, struct hadb_error *err)
+{
+    hadb__s3_request_deinit(&op->q);
+    op->confirms = true;
+    op->again = false;
+    int r = hadb__s3_build_range(&op->s->config, op->io->key, 0, 1, &op->q, err);
+    r = r ? r : send_op(op, err);
+    return r == HADB_EBUSY ? hadb_fail(err, HADB_EUNAVAIL, "too many requests, or none may be sent")
+                           : r;
+}
+
 static void on_done(struct hadb__task *task)
 {
     struct op *op = task->arg;
@@ -80,6 +93,13 @@ static void on_done(struct hadb__task *task)
         }
     }
     int r = hadb__s3_outcome(&s->config, &op->q, &op->reply, &io->err);
+    r = op->confirms ? hadb__s3_confirmed(r, &io->err) : r;
+    if (hadb__s3_is_doubtful(&op->q, &op->reply, r)) {
+        r = confirm(op, &io->err);
+        if (r == 0) {
+            return;
+        }
+    }
     r = r ? r : hadb__s3_io_take(io, &op->q, &op->reply, &io->err);
     if (r) {
         hadb__s3_io_return(io, &op->reply);

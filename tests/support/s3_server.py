@@ -48,6 +48,7 @@ SETTINGS = {
     "region": REGION,
     "ignore_range": False,       # a ranged get answers 200 with the whole object
     "ignore_start_after": False,
+    "request_id": True,          # replies of its own have x-amz-request-id
     "plain_listing": False,      # names in listings are not encoded
     "sts": None, "container": None, "imds": None,  # credentials that are given out
 }
@@ -549,6 +550,8 @@ class Handler(socketserver.StreamRequestHandler):
         date = formatdate(self.server.now(), usegmt=True)
         lines = [f"HTTP/1.1 {status} {NAMES_200.get(status, 'Refused')}", f"Date: {date}",
                  "Server: scripted"]
+        if self.server.settings["request_id"] and do not in ("status", "apply_status"):
+            lines.append("x-amz-request-id: 1")
         lines += [f"{n}: {v}" for n, v in headers if not (n == "ETag" and do == "no_etag")]
         bodiless = status in (204, 304) or 100 <= status < 200
         if not bodiless and do != "no_length":

@@ -324,6 +324,32 @@ static void cancel__ends_a_running_read_and_leaves_a_running_write_unknown(void 
     assert_int_equal(cancelled_call(f, true), HADB_ETIMEDOUT);
 }
 
+/* A proxy that has no route to the store answers 404 as well, without a word; to a HEAD nobody says more. */
+static void absent__is_no_word_of_a_proxy(void **state)
+{
+    struct fixture *f = *state;
+    struct hadb_object_meta meta = {0};
+    static const char lost[] = "\"do\": \"status\", \"status\": 404, \"body\": \"\", \"times\": 2";
+    assert_int_equal(create(f, "k", "x"), 0);
+    fault("HEAD", lost);
+    fault("GET", lost);
+    assert_int_equal(hadb_storage_head(&f->s, NULL, "k", &meta, &f->err), HADB_EIO);
+    assert_says(f, "not an answer of S3");
+    assert_true(f->err.retryable);
+    assert_int_equal(get(f, "k"), HADB_EIO);
+    assert_int_equal(hadb_storage_head(&f->s, NULL, "k", &meta, &f->err),
+                     HADB_EIO); /* GET: it is */
+    assert_int_equal(hadb_storage_head(&f->s, NULL, "k", &meta, &f->err), 0);
+    assert_int_equal(meta.size_bytes, 1);
+    long long gets = s3_requests("GET");
+    assert_int_equal(hadb_storage_head(&f->s, NULL, "a", &meta, &f->err), HADB_ABSENT);
+    assert_int_equal(s3_requests("GET"), gets);
+    s3_tell("{\"set\": {\"request_id\": false}}"); /* a server that does not sign its answers */
+    assert_int_equal(hadb_storage_head(&f->s, NULL, "a", &meta, &f->err), HADB_ABSENT);
+    assert_int_equal(s3_requests("GET"), gets + 1);
+    assert_int_equal(get(f, "a"), HADB_ABSENT);
+}
+
 /* --- dialects ------------------------------------------------------------------------------------ */
 
 static void tag__of_any_dialect_is_sent_back_as_it_came(void **state)
@@ -615,6 +641,7 @@ int main(void)
         with_fixture(slow__body_arrives_unless_the_deadline_passes_first),
         with_fixture(silent__server_ends_the_call_by_idleness_or_deadline),
         with_fixture(cancel__ends_a_running_read_and_leaves_a_running_write_unknown),
+        with_fixture(absent__is_no_word_of_a_proxy),
         with_fixture(tag__of_any_dialect_is_sent_back_as_it_came),
         with_fixture(tag__that_fits_more_than_one_object_is_none),
         with_fixture(replace__of_an_absent_key_is_lost_in_both_dialects),

@@ -37,8 +37,12 @@ static struct hadb__http_reply reply; /* large: not on the stack */
 static struct hadb__http_reply *answer(int status, const char *code)
 {
     hadb__http_reply_deinit(&reply);
-    reply = (struct hadb__http_reply){
-        .sent = true, .status = status, .length = 0, .date_unix_s = -1, .etag = "\"tag\""};
+    reply = (struct hadb__http_reply){.sent = true,
+                                      .status = status,
+                                      .length = 0,
+                                      .date_unix_s = -1,
+                                      .of_s3 = true,
+                                      .etag = "\"tag\""};
     if (code) {
         int len = snprintf(reply.error_body, sizeof(reply.error_body),
                            "<?xml version=\"1.0\"?><Error><Code>%s</Code><Message>why</Message>"
@@ -152,6 +156,14 @@ static void absent__is_believed_only_of_s3_itself(void **state)
         r->error_len = sizeof(page) - 1;
         assert_int_equal(hadb__s3_outcome(&config, &q, r, &err), HADB_EIO);
         assert_non_null(strstr(err.message, "not an answer of S3"));
+        /* Proxies without a route say nothing at all. */
+        r = answer(404, NULL);
+        r->of_s3 = false;
+        assert_int_equal(hadb__s3_outcome(&config, &q, r, &err), HADB_EIO);
+        r = answer(404, "NoSuchKey");
+        r->of_s3 = false; /* not all servers have the header */
+        assert_int_equal(hadb__s3_outcome(&config, &q, r, &err),
+                         ops[o] == HADB_STORAGE_OP_REPLACE ? HADB_CAS_LOST : HADB_ABSENT);
     }
 }
 

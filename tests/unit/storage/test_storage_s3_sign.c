@@ -69,7 +69,7 @@ static void assert_signature(const struct hadb__s3_to_sign *request, const char 
 }
 
 static const struct hadb__http_header suite_headers[] = {{"Host", "example.amazonaws.com"},
-                                                       {"X-Amz-Date", "20150830T123600Z"}};
+                                                         {"X-Amz-Date", "20150830T123600Z"}};
 
 static void signature__is_that_of_the_suite_for_a_bare_get_and_post(void **state)
 {
@@ -170,9 +170,9 @@ static void canonical__headers_lose_blanks_at_the_ends_and_runs_of_them(void **s
 {
     (void)state;
     static const struct hadb__http_header headers[] = {{"Host", "h"},
-                                                     {"My-Header1", "  value1 "},
-                                                     {"My-Header2", "\"a   b \t c\""},
-                                                     {"My-Header", ""}};
+                                                       {"My-Header1", "  value1 "},
+                                                       {"My-Header2", "\"a   b \t c\""},
+                                                       {"My-Header", ""}};
     HADB_CLEANUP(hadb_buf_deinit) struct hadb_buf got = {0};
     struct hadb__s3_to_sign request = suite_request(headers, 4);
     assert_int_equal(hadb__s3_canonical(&request, &got), 0);

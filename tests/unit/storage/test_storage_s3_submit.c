@@ -281,6 +281,19 @@ static void clock__that_differs_is_learnt(void **state)
 }
 
 /* Asking a source blocks, so the blocking path does it. */
+static void absent__is_confirmed_where_the_server_does_not_sign_its_answers(void **state)
+{
+    struct fixture *f = *state;
+    s3_tell("{\"set\": {\"request_id\": false}}");
+    assert_int_equal(run(f, HADB_IO_HEAD, "a", ""), HADB_ABSENT);
+    assert_int_equal(s3_requests("GET"), 1);
+    assert_int_equal(run(f, HADB_IO_CREATE, "k", "body"), 0);
+    s3_tell(
+        "{\"fault\": {\"method\": \"HEAD\", \"do\": \"status\", \"status\": 404, \"body\": \"\"}}");
+    assert_int_equal(run(f, HADB_IO_HEAD, "k", ""), HADB_EIO);
+    assert_int_equal(run(f, HADB_IO_HEAD, "k", ""), 0);
+}
+
 static void credentials__that_are_due_send_the_caller_to_the_blocking_path(void **state)
 {
     struct fixture *f = *state;
@@ -420,6 +433,7 @@ int main(void)
         with_fixture(deadline__cancel_and_idleness_end_a_request_and_leave_a_write_unknown),
         with_fixture(deadline__that_has_passed_sends_nothing),
         with_fixture(clock__that_differs_is_learnt),
+        with_fixture(absent__is_confirmed_where_the_server_does_not_sign_its_answers),
         with_fixture(credentials__that_are_due_send_the_caller_to_the_blocking_path),
         with_fixture(request__may_be_submitted_again_when_it_is_done),
         with_fixture(close__reports_what_still_runs),
