@@ -6,7 +6,8 @@
  * Thread: any; a connection belongs to the caller that took it from the pool (mutex), and goes back only when
  * every byte of its last reply was read.
  * Invariants: `sent` is set before the first byte of a command leaves; a command is never sent twice. A kept
- * connection is looked at before it is used, so that one that the server has closed is replaced, not blamed.
+ * connection is looked at before it is used, so that one that the server has closed is replaced, not blamed. A
+ * server that says that it is no master (any more) is left on all of them: the name may lead to another one now.
  * Happy path: take or make a connection (AUTH, SELECT), send, read one reply, give it back.
  * Failure modes: enum hadb__http_failure, or `refused` with the server's words.
  */
@@ -361,6 +362,28 @@ static void conn_give(struct hadb__redis *redis, struct conn *c)
     }
 }
 
+static void conn_free_kept(struct hadb__redis *redis)
+{
+    for (;;) {
+        hadb_mutex_lock(&redis->mu);
+        struct conn *c = redis->kept;
+        redis->kept = c ? c->next : NULL;
+        redis->kept_len -= c != NULL;
+        hadb_mutex_unlock(&redis->mu);
+        if (!c) {
+            return;
+        }
+        conn_free(c);
+    }
+}
+
+/* Servers before version 7 put their word inside "ERR Error running script". */
+static bool is_no_master(const struct redisReply *reply)
+{
+    return reply->type == REDIS_REPLY_ERROR &&
+           (strstr(reply->str, "READONLY") || strstr(reply->str, "MASTERDOWN"));
+}
+
 void hadb__redis_perform(struct hadb__redis *redis, const struct hadb_call *call,
                          const struct hadb_slice *args, size_t args_len,
                          struct hadb__redis_reply *out)
@@ -373,10 +396,14 @@ void hadb__redis_perform(struct hadb__redis *redis, const struct hadb_call *call
     if (!c) {
         return;
     }
-    if (roundtrip(&x, c, args, args_len)) {
+    bool whole = roundtrip(&x, c, args, args_len);
+    if (whole && !is_no_master(out->reply)) {
         conn_give(redis, c);
-    } else {
-        conn_free(c);
+        return;
+    }
+    conn_free(c);
+    if (whole) {
+        conn_free_kept(redis);
     }
 }
 
@@ -414,11 +441,7 @@ void hadb__redis_close(struct hadb__redis *redis)
     if (!redis) {
         return;
     }
-    while (redis->kept) {
-        struct conn *c = redis->kept;
-        redis->kept = c->next;
-        conn_free(c);
-    }
+    conn_free_kept(redis);
     hadb_mutex_deinit(&redis->mu);
     hadb_free(redis);
 }

@@ -227,6 +227,29 @@ static void database__is_selected_once_for_a_connection(void **state)
     free(server.asked);
 }
 
+/* The address leads to the master; a kept connection leads to whoever was the master once. */
+static void demoted__server_is_left_so_that_the_address_is_looked_up_again(void **state)
+{
+    (void)state;
+    static const char *const words[] = {
+        "-READONLY You can't write against a read only replica.\r\n",
+        "-ERR Error running script (call to f_1): @user_script:1: @user_script: 1: -READONLY You "
+        "can't write against a read only replica.\r\n",
+        "-MASTERDOWN Link with MASTER is down and replica-serve-stale-data is set to 'no'.\r\n"};
+    for (size_t i = 0; i < HADB_LEN(words); i++) {
+        struct fixture f = {0};
+        char url[128];
+        const char *const replies[] = {"+OK\r\n", ":1\r\n", words[i], "+OK\r\n", ":1\r\n", NULL};
+        canned_start(&f.server, replies); /* a new connection shows by its SELECT */
+        snprintf(url, sizeof(url), "redis://127.0.0.1:%" PRIu16 "/7", f.server.port);
+        assert_int_equal(hadb_lease_open(url, NULL, &f.s, &f.err), 0);
+        assert_int_equal(put(&f, NULL), 0);
+        assert_int_equal(put(&f, NULL), HADB_EUNAVAIL);
+        assert_int_equal(put(&f, NULL), 0);
+        end(&f);
+    }
+}
+
 static void assert_refused(const char *url, const char *says)
 {
     struct hadb_lease s = {0};
@@ -295,6 +318,7 @@ int main(void)
         cmocka_unit_test(reply__without_end_is_given_up),
         cmocka_unit_test(greeting__that_is_refused_wrote_nothing),
         cmocka_unit_test(database__is_selected_once_for_a_connection),
+        cmocka_unit_test(demoted__server_is_left_so_that_the_address_is_looked_up_again),
         cmocka_unit_test(bad__urls_are_refused_with_a_reason),
         cmocka_unit_test(password__file_is_read_without_its_end_of_line),
     };
