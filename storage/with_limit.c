@@ -95,27 +95,30 @@ static int enter(struct limit *l, const struct hadb__request *request, uint64_t 
 }
 
 /* Lock held. What an answer says of the room: halved at most once by the requests of one epoch. */
-static void learn(struct limit *l, bool slow_down, uint64_t epoch)
+static void learn(struct limit *l, int r, int http_status, uint64_t epoch)
 {
+    bool slow_down = r < 0 && (http_status == 503 || http_status == 429);
+    bool answered = r >= 0 || http_status != 0; /* not silence, nor a breaker that is open */
     if (slow_down && epoch == l->epoch) {
         l->room = HADB_MAX(l->room / 2, 1u);
         l->answered = 0;
         l->epoch++;
         hadb_log(l->w.env, HADB_LOG_DEBUG, "storage", NULL,
                  "the store asks to slow down: at most %u requests at a time", l->room);
-    } else if (!slow_down && l->room < l->options.running_max && ++l->answered >= l->room) {
+    } else if (answered && !slow_down && l->room < l->options.running_max &&
+               ++l->answered >= l->room) {
         l->room++;
         l->answered = 0;
     }
 }
 
 /* Places that are free go to whoever has waited longest. */
-static void leave(struct limit *l, bool slow_down, uint64_t epoch)
+static void leave(struct limit *l, int r, int http_status, uint64_t epoch)
 {
     hadb_mutex_lock(&l->mu);
     HADB_ASSERT(l->running > 0);
     l->running--;
-    learn(l, slow_down, epoch);
+    learn(l, r, http_status, epoch);
     while (l->first && l->running < l->room) {
         struct waiter *next = l->first;
         leave_queue(l, next);
@@ -141,7 +144,7 @@ static int limit_around(void *self, const struct hadb__request *request, struct 
         return r;
     }
     r = hadb__request_send(&l->w.inner, request, err);
-    leave(l, r < 0 && (err->http_status == 503 || err->http_status == 429), epoch);
+    leave(l, r, r < 0 ? err->http_status : 0, epoch);
     return r;
 }
 

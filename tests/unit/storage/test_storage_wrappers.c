@@ -365,28 +365,6 @@ static void breaker__does_not_count_what_says_nothing_about_the_store(void **sta
     assert_int_equal(hadb_storage_breaker_state(&f->s), HADB_BREAKER_CLOSED);
 }
 
-struct asker {
-    struct fixture *f;
-    struct hadb_thread thread;
-    const char *key;
-    const struct hadb_call *call;
-    int result;
-};
-
-/* On its own thread, with no error text, so that the fixture is not shared. */
-static void ask_elsewhere(void *arg)
-{
-    struct asker *a = arg;
-    struct hadb_object_meta meta = {0};
-    a->result = hadb_storage_head(&a->f->s, a->call, a->key, &meta, NULL);
-}
-
-static void start(struct asker *a, struct fixture *f, const char *key, const struct hadb_call *call)
-{
-    *a = (struct asker){.f = f, .key = key, .call = call};
-    assert_int_equal(hadb_thread_start(&a->thread, "asker", ask_elsewhere, a, &f->err), 0);
-}
-
 static void breaker__lets_exactly_one_probe_in(void **state)
 {
     struct fixture *f = *state;
@@ -394,7 +372,7 @@ static void breaker__lets_exactly_one_probe_in(void **state)
     open_breaker(f);
     f->now_ms += 100;
     script_hold(&f->script, true);
-    start(&probe, f, "probe", NULL);
+    asker_start(&probe, &f->s, "probe", NULL);
     script_await(&f->script, 1);
     assert_int_equal(hadb_storage_breaker_state(&f->s), HADB_BREAKER_HALF_OPEN);
     f->now_ms += 10000; /* a slow probe does not let others in */
@@ -431,9 +409,9 @@ static void breaker__is_not_closed_by_a_late_answer_to_an_old_request(void **sta
     script_add(&f->script, HADB_EIO, 1);
     add_breaker(f, 1, 100);
     script_hold(&f->script, true);
-    start(&old, f, "old", NULL);
+    asker_start(&old, &f->s, "old", NULL);
     script_await(&f->script, 1);
-    start(&failing, f, "failing", NULL);
+    asker_start(&failing, &f->s, "failing", NULL);
     script_await(&f->script, 2);
     script_hold(&f->script, false);
     hadb_thread_join(&old.thread);
@@ -442,169 +420,6 @@ static void breaker__is_not_closed_by_a_late_answer_to_an_old_request(void **sta
     assert_int_equal(failing.result, HADB_EIO);
     /* Whichever came last: the failure alone decides. */
     assert_int_equal(hadb_storage_breaker_state(&f->s), HADB_BREAKER_OPEN);
-}
-
-/* --- with_limit --------------------------------------------------------------------------------- */
-
-static void add_limit(struct fixture *f, uint32_t running_max, uint32_t waiting_max)
-{
-    struct hadb_limit_options options = {.running_max = running_max, .waiting_max = waiting_max};
-    assert_int_equal(hadb_storage_with_limit(&f->s, &options, hadb_env_host(), &f->s, &f->err), 0);
-}
-
-static void limit__runs_so_many_at_a_time_and_all_in_the_end(void **state)
-{
-    struct fixture *f = *state;
-    struct asker askers[20];
-    add_limit(f, 3, 100);
-    script_hold(&f->script, true);
-    for (size_t i = 0; i < HADB_LEN(askers); i++) {
-        start(&askers[i], f, "k", NULL);
-    }
-    script_await(&f->script, 3);
-    script_hold(&f->script, false);
-    for (size_t i = 0; i < HADB_LEN(askers); i++) {
-        hadb_thread_join(&askers[i].thread);
-        assert_int_equal(askers[i].result, 0);
-    }
-    assert_int_equal(f->script.inside_max, 3);
-    assert_int_equal(script_calls(&f->script), 20);
-}
-
-static void await_waiting(struct fixture *f, uint32_t waiting)
-{
-    while (hadb_storage_limit_waiting(&f->s) != waiting) {
-        hadb_sleep_ms(1, NULL); /* the meson time-out bounds it */
-    }
-}
-
-static void limit__is_busy_when_the_queue_is_full(void **state)
-{
-    struct fixture *f = *state;
-    struct asker running, waiting;
-    add_limit(f, 1, 1);
-    script_hold(&f->script, true);
-    start(&running, f, "a", NULL);
-    script_await(&f->script, 1);
-    start(&waiting, f, "b", NULL);
-    await_waiting(f, 1);
-    assert_int_equal(ask(f, HADB_STORAGE_OP_CREATE, NULL), HADB_EBUSY);
-    assert_true(f->err.retryable);
-    assert_int_equal(script_calls(&f->script), 1);
-    script_hold(&f->script, false);
-    hadb_thread_join(&running.thread);
-    hadb_thread_join(&waiting.thread);
-    assert_int_equal(waiting.result, 0);
-    assert_int_equal(ask(f, HADB_STORAGE_OP_CREATE, NULL), 0);
-}
-
-static void limit__starts_in_order_of_arrival(void **state)
-{
-    struct fixture *f = *state;
-    struct asker askers[5];
-    static const char *const keys[] = {"a", "b", "c", "d", "e"};
-    add_limit(f, 1, 4);
-    script_hold(&f->script, true);
-    for (size_t i = 0; i < 5; i++) {
-        start(&askers[i], f, keys[i], NULL);
-        if (i == 0) {
-            script_await(&f->script, 1);
-        }
-        await_waiting(f, (uint32_t)i);
-    }
-    script_hold(&f->script, false);
-    for (size_t i = 0; i < 5; i++) {
-        hadb_thread_join(&askers[i].thread);
-    }
-    assert_string_equal(f->script.order, "abcde");
-}
-
-static void limit__waiters_leave_at_their_deadline_or_cancel(void **state)
-{
-    struct fixture *f = *state;
-    struct asker running, waiting;
-    struct hadb_cancel flag = {0};
-    struct hadb_call cancellable = {.cancel = &flag};
-    add_limit(f, 1, 2);
-    script_hold(&f->script, true);
-    start(&running, f, "a", NULL);
-    script_await(&f->script, 1);
-    struct hadb_call call = hadb_call_within(NULL, 20);
-    assert_int_equal(ask(f, HADB_STORAGE_OP_GET, &call), HADB_ETIMEDOUT);
-    call = hadb_call_within(NULL, 20);
-    assert_int_equal(ask(f, HADB_STORAGE_OP_CREATE, &call), HADB_EUNAVAIL); /* surely not sent */
-    start(&waiting, f, "b", &cancellable);
-    __atomic_store_n(&flag.flag, 1, __ATOMIC_RELEASE);
-    hadb_thread_join(&waiting.thread);
-    assert_int_equal(waiting.result, HADB_ECANCELED);
-    assert_int_equal(script_calls(&f->script), 1);
-    script_hold(&f->script, false);
-    hadb_thread_join(&running.thread);
-}
-
-static void add_answers(struct fixture *f, int result, int http_status, size_t len)
-{
-    for (script_add(&f->script, result, len); len > 0; len--) {
-        f->script.answers[f->script.len - len].http_status = http_status;
-    }
-}
-
-/* Starts @len requests, waits until @inside of them are in the store and the others wait, lets them go. */
-static void burst(struct fixture *f, unsigned len, unsigned inside)
-{
-    struct asker askers[8];
-    script_hold(&f->script, true);
-    for (size_t i = 0; i < len; i++) {
-        start(&askers[i], f, "k", NULL);
-    }
-    script_await(&f->script, inside);
-    await_waiting(f, len - inside);
-    script_hold(&f->script, false);
-    for (size_t i = 0; i < len; i++) {
-        hadb_thread_join(&askers[i].thread);
-    }
-}
-
-static void limit__halves_once_for_a_burst_of_503(void **state)
-{
-    struct fixture *f = *state;
-    add_limit(f, 8, 100);
-    add_answers(f, HADB_EUNAVAIL, 503, 8);
-    burst(f, 8, 8);
-    assert_int_equal(hadb_storage_limit_room(&f->s), 4);
-    add_answers(f, HADB_ETIMEDOUT, 429, 4); /* a write, state unknown */
-    burst(f, 4, 4);
-    assert_int_equal(hadb_storage_limit_room(&f->s), 2);
-    burst(f, 6, 2);
-    assert_in_range(hadb_storage_limit_room(&f->s), 3,
-                    4); /* six answers: 2 and 3 of them add one */
-}
-
-static void limit__grows_back_one_by_one_and_never_ends_below_one(void **state)
-{
-    struct fixture *f = *state;
-    add_limit(f, 4, 100);
-    add_answers(f, HADB_EUNAVAIL, 503, 5);
-    for (int i = 0; i < 5; i++) {
-        assert_int_equal(ask(f, HADB_STORAGE_OP_GET, NULL), HADB_EUNAVAIL);
-    }
-    assert_int_equal(hadb_storage_limit_room(&f->s), 1);
-    static const uint32_t rooms[] = {2, 2, 3, 3, 3, 4, 4, 4, 4, 4, 4};
-    for (size_t i = 0; i < HADB_LEN(rooms); i++) {
-        assert_int_equal(ask(f, HADB_STORAGE_OP_GET, NULL), 0);
-        assert_int_equal(hadb_storage_limit_room(&f->s), rooms[i]);
-    }
-}
-
-static void limit__keeps_its_room_through_other_failures(void **state)
-{
-    struct fixture *f = *state;
-    add_limit(f, 4, 100);
-    add_answers(f, HADB_EIO, 500, 4);
-    for (int i = 0; i < 4; i++) {
-        assert_true(ask(f, HADB_STORAGE_OP_GET, NULL) < 0);
-    }
-    assert_int_equal(hadb_storage_limit_room(&f->s), 4);
 }
 
 /* --- with_prefix -------------------------------------------------------------------------------- */
@@ -782,13 +597,6 @@ int main(void)
         wrapper(breaker__lets_exactly_one_probe_in),
         wrapper(breaker__probes_again_after_a_probe_that_said_nothing),
         wrapper(breaker__is_not_closed_by_a_late_answer_to_an_old_request),
-        wrapper(limit__runs_so_many_at_a_time_and_all_in_the_end),
-        wrapper(limit__is_busy_when_the_queue_is_full),
-        wrapper(limit__starts_in_order_of_arrival),
-        wrapper(limit__waiters_leave_at_their_deadline_or_cancel),
-        wrapper(limit__halves_once_for_a_burst_of_503),
-        wrapper(limit__grows_back_one_by_one_and_never_ends_below_one),
-        wrapper(limit__keeps_its_room_through_other_failures),
         wrapper(prefix__is_put_on_and_taken_off),
         wrapper(prefix__hides_what_a_bad_listing_shows),
         wrapper(prefix__refuses_bad_prefixes_and_keys_that_get_too_long),
