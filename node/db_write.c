@@ -285,15 +285,8 @@ static void executed(struct hadb_req *req, struct hadb_response *response)
         hadb__db_refuse(db, req);
         return;
     }
-    if (code == HADB_EEXPIRED && !req->forwarded) {
-        if (hadb__req_new_id(req)) {
-            hadb__write_route(req);
-            return;
-        }
-        if (req->maybe_done) {
-            hadb__req_fail(req, HADB_EUNKNOWN, HADB_RESULT_GONE);
-            return;
-        }
+    if (code == HADB_EEXPIRED && !req->forwarded && hadb__req_id_expired(req)) {
+        return;
     }
     req->need_txid = req->response.state_txid;
     if (code == 0) {

@@ -55,12 +55,7 @@ static void answered(struct hadb_req *req, const struct hadb_http_result *result
     struct hadb_error err;
     if (result->status == 200 &&
         hadb__wire_decode_answer(hadb_buf_slice(result->body), req, &err) == 0) {
-        if (req->r == HADB_EEXPIRED && hadb__req_new_id(req)) {
-            hadb__write_route(req);
-            return;
-        }
-        if (req->r == HADB_EEXPIRED && req->maybe_done) {
-            hadb__req_fail(req, HADB_EUNKNOWN, HADB_RESULT_GONE);
+        if (req->r == HADB_EEXPIRED && hadb__req_id_expired(req)) {
             return;
         }
         if (settles(req)) {

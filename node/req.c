@@ -133,7 +133,7 @@ bool hadb__req_repeated(const struct hadb_req *req)
 }
 
 /* The clocks of this node and of the leader differ, or one of them was wrong for a while. */
-bool hadb__req_new_id(struct hadb_req *req)
+static bool take_new_id(struct hadb_req *req)
 {
     if (hadb__req_repeated(req) || req->expired || req->new_ids >= NEW_IDS_MAX ||
         req->response.usable_unix_ms <= 0) {
@@ -145,6 +145,21 @@ bool hadb__req_new_id(struct hadb_req *req)
     req->response = (struct hadb_response){0};
     req->err = (struct hadb_error){0};
     req->position = (struct hadb_version){0};
+    return true;
+}
+
+bool hadb__req_id_expired(struct hadb_req *req)
+{
+    if (take_new_id(req)) {
+        hadb__write_route(req);
+        return true;
+    }
+    if (!req->maybe_done) {
+        return false;
+    }
+    hadb__req_fail(
+        req, HADB_EUNKNOWN,
+        "an earlier attempt may have run, and its result is not kept any more: read to see");
     return true;
 }
 

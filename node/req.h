@@ -89,15 +89,13 @@ void hadb__req_fail(struct hadb_req *req, int code, const char *text);
 /* Bytes that a request holds. */
 size_t hadb__req_bytes(const struct hadb_request *request);
 
-#define HADB_RESULT_GONE \
-    "an earlier attempt may have run, and its result is not kept any more: read to see"
 /* May another copy of this request be on its way, or have run? */
 bool hadb__req_repeated(const struct hadb_req *req);
 /*
- * Loop: the leader refused the id for its age (.response is that answer, and is emptied). True: the request has a new
- * id, which the leader would take, and no other copy of it exists: route it again.
+ * Loop: the leader refused the id for its age (.response is that answer). True: the request goes on with a new id,
+ * since no other copy of it exists, or it has ended, unknown: one may have run before. False: the refusal counts.
  */
-bool hadb__req_new_id(struct hadb_req *req);
+bool hadb__req_id_expired(struct hadb_req *req);
 
 void hadb__reqs_add(struct hadb_reqs *list, struct hadb_req *req);
 void hadb__reqs_remove(struct hadb_req *req); /* from whichever it is in */
