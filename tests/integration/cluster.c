@@ -60,6 +60,24 @@ void tc_deinit(struct tc *tc)
     test_tmp_remove(tc->dir);
 }
 
+int tc_setup(void **state)
+{
+    tc_init(*state, true);
+    return 0;
+}
+
+int tc_setup_files(void **state)
+{
+    tc_init(*state, false);
+    return 0;
+}
+
+int tc_teardown(void **state)
+{
+    tc_deinit(*state);
+    return 0;
+}
+
 static int open_node(struct tc *tc, unsigned i, struct hadb_error *err)
 {
     char name[16], dir[HADB_PATH_BYTES_MAX + 16];
@@ -107,6 +125,15 @@ void tc_ready(struct tc *tc, unsigned i)
     if (hadb_db_wait_ready(tc->nodes[i].db, TC_WAIT_MS, &err) != 0) {
         fail_msg("node %u is not ready: %s", i, err.message);
     }
+}
+
+void tc_start(struct tc *tc, unsigned len)
+{
+    for (unsigned i = 0; i < len; i++) {
+        tc_open(tc, i);
+        tc_ready(tc, i);
+    }
+    assert_int_equal(hadb_db_role(tc->nodes[0].db), HADB_ROLE_LEADER);
 }
 
 /* ---- children ---- */

@@ -44,10 +44,17 @@ struct tc {
 /* @mem: stores in this process ("mem:"), else folders. TTL 1 s. */
 void tc_init(struct tc *tc, bool mem);
 void tc_deinit(struct tc *tc); /* closes and kills what is left */
+/* The same for cmocka, with &tc as its first state: tests over "mem:", and over folders. */
+int tc_setup(void **state);
+int tc_setup_files(void **state);
+int tc_teardown(void **state);
+#define TC_TEST(name, setup, tc) \
+    cmocka_unit_test_prestate_setup_teardown(name, setup, tc_teardown, tc)
 /* Opens node @i ("n0", "n1", …) with database TC_DB in this process. */
 void tc_open(struct tc *tc, unsigned i);
 void tc_close(struct tc *tc, unsigned i, uint32_t deadline_ms);
 void tc_ready(struct tc *tc, unsigned i);
+void tc_start(struct tc *tc, unsigned len); /* opens so many: node 0 leads, the others follow */
 /* The same in a child process that lives until it is killed. Only before this process has threads. */
 void tc_fork(struct tc *tc, unsigned i);
 void tc_signal(struct tc *tc, unsigned i, int sig); /* SIGKILL also waits */

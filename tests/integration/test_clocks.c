@@ -31,17 +31,8 @@ static int64_t shifted(void *arg)
 
 static int setup(void **state)
 {
-    (void)state;
-    tc_init(&tc, true);
     caller = pthread_self();
-    return 0;
-}
-
-static int teardown(void **state)
-{
-    (void)state;
-    tc_deinit(&tc);
-    return 0;
+    return tc_setup(state);
 }
 
 /* Two nodes; node 0 leads. */
@@ -137,7 +128,7 @@ static void a_clients_id_from_the_future__is_refused_with_what_to_do(void **stat
 
 int main(void)
 {
-#define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
+#define T(f) TC_TEST(f, setup, &tc)
     const struct CMUnitTest tests[] = {
         T(nodes_whose_clocks_differ__take_all_writes),
         T(a_clock_that_is_set_back__costs_no_write),

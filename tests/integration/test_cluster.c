@@ -15,37 +15,6 @@
 
 static struct tc tc;
 
-static int setup(void **state)
-{
-    (void)state;
-    tc_init(&tc, true);
-    return 0;
-}
-
-static int setup_files(void **state)
-{
-    (void)state;
-    tc_init(&tc, false);
-    return 0;
-}
-
-static int teardown(void **state)
-{
-    (void)state;
-    tc_deinit(&tc);
-    return 0;
-}
-
-/* Node 0 leads, the others follow. */
-static void start(unsigned len)
-{
-    for (unsigned i = 0; i < len; i++) {
-        tc_open(&tc, i);
-        tc_ready(&tc, i);
-    }
-    assert_int_equal(hadb_db_role(tc.nodes[0].db), HADB_ROLE_LEADER);
-}
-
 static void same_history(unsigned a, unsigned b)
 {
     struct hadb_db_info x, y;
@@ -66,7 +35,7 @@ static void same_history(unsigned a, unsigned b)
 static void a_write__reaches_every_node(void **state)
 {
     (void)state;
-    start(3);
+    tc_start(&tc, 3);
     struct hadb_kv_result result = tc_put(&tc, 0, "key", "value");
     assert_int_equal(result.version.term, 1);
     tc_wait_txid(&tc, 1, result.version.txid);
@@ -80,7 +49,7 @@ static void a_write__reaches_every_node(void **state)
 static void a_write_on_a_follower__runs_on_the_leader(void **state)
 {
     (void)state;
-    start(2);
+    tc_start(&tc, 2);
     tc_put(&tc, 1, "key", "from the follower");
     assert_int_equal(tc_metric(&tc, 0, "forwards_served"), 1);
     assert_int_equal(tc_metric(&tc, 1, "writes_forwarded"), 1);
@@ -91,7 +60,7 @@ static void a_write_on_a_follower__runs_on_the_leader(void **state)
 static void a_forwarded_batch__keeps_its_conditions(void **state)
 {
     (void)state;
-    start(2);
+    tc_start(&tc, 2);
     struct hadb_error err;
     struct hadb_kv_op ops[] = {
         {.type = HADB_OP_PUT, .key = hadb_slice_str("a"), .value = hadb_slice_str("1")},
@@ -109,7 +78,7 @@ static void a_forwarded_batch__keeps_its_conditions(void **state)
 static void a_linearizable_read_on_a_follower__sees_the_latest_write(void **state)
 {
     (void)state;
-    start(2);
+    tc_start(&tc, 2);
     for (int i = 0; i < 30; i++) {
         char value[16];
         snprintf(value, sizeof value, "%d", i);
@@ -121,7 +90,7 @@ static void a_linearizable_read_on_a_follower__sees_the_latest_write(void **stat
 static void a_bookmark__makes_a_follower_wait_for_the_write(void **state)
 {
     (void)state;
-    start(2);
+    tc_start(&tc, 2);
     for (int i = 0; i < 30; i++) {
         char value[16];
         snprintf(value, sizeof value, "%d", i);
@@ -141,7 +110,7 @@ static void a_bookmark__makes_a_follower_wait_for_the_write(void **state)
 static void bounded_reads_on_a_follower__ask_storage_once_per_bound(void **state)
 {
     (void)state;
-    start(2);
+    tc_start(&tc, 2);
     tc_put(&tc, 0, "key", "old");
     assert_string_equal(tc_get(&tc, 1, "key", HADB_READ_LINEARIZABLE), "old");
     struct hadb_kv_options options = {.read = HADB_READ_BOUNDED, .max_lag_ms = 60000};
@@ -169,7 +138,7 @@ static void bounded_reads_on_a_follower__ask_storage_once_per_bound(void **state
 static void a_bookmark_of_another_history__is_forked(void **state)
 {
     (void)state;
-    start(1);
+    tc_start(&tc, 1);
     tc_put(&tc, 0, "key", "value");
     struct hadb_db_info info;
     struct hadb_bookmark bookmark;
@@ -195,7 +164,7 @@ static void a_bookmark_of_another_history__is_forked(void **state)
 static void a_request_id__holds_across_a_failover(void **state)
 {
     (void)state;
-    start(2);
+    tc_start(&tc, 2);
     struct hadb_kv_options options = {.if_absent = true};
     struct hadb_kv_result first, second;
     hadb_id_v7(hadb_env_host(), &options.request_id);
@@ -216,7 +185,7 @@ static void a_leader_that_is_gone__is_replaced_before_its_ttl(void **state)
 {
     (void)state;
     tc.ttl_ms = 60000;
-    start(3);
+    tc_start(&tc, 3);
     tc_put(&tc, 0, "key", "value");
     tc_close(&tc, 0, 0); /* its connections are refused from here on */
     uint64_t began = tc_now_ms();
@@ -230,7 +199,7 @@ static void a_leader_that_is_gone__is_replaced_before_its_ttl(void **state)
 static void a_hand_off__moves_leadership_by_name_and_back(void **state)
 {
     (void)state;
-    start(3);
+    tc_start(&tc, 3);
     struct hadb_error err = {0};
     tc_put(&tc, 0, "key", "0");
     assert_int_equal(hadb_db_handoff(tc.nodes[0].db, "n2", 5000, &err), 0);
@@ -248,7 +217,7 @@ static void a_hand_off__moves_leadership_by_name_and_back(void **state)
 static void a_hand_off__is_refused_where_it_makes_no_sense(void **state)
 {
     (void)state;
-    start(2);
+    tc_start(&tc, 2);
     struct hadb_error err;
     assert_int_equal(hadb_db_handoff(tc.nodes[0].db, "nobody", 1000, &err), HADB_EINVAL);
     assert_int_equal(hadb_db_handoff(tc.nodes[0].db, "n0", 1000, &err), HADB_EINVAL);
@@ -261,7 +230,7 @@ static void a_hand_off__is_refused_where_it_makes_no_sense(void **state)
 static void a_hand_off_over_http__works_from_any_node(void **state)
 {
     (void)state;
-    start(2);
+    tc_start(&tc, 2);
     struct tc_reply reply;
     const char *follower = tc.nodes[1].address;
     assert_int_equal(
@@ -315,7 +284,7 @@ static void keep_writing(void *arg)
 static void hand_offs_under_load__lose_nothing_and_show_no_error(void **state)
 {
     (void)state;
-    start(3);
+    tc_start(&tc, 3);
     bool stop = false;
     struct writer writers[WRITERS];
     for (unsigned i = 0; i < WRITERS; i++) {
@@ -359,7 +328,7 @@ static void hand_offs_under_load__lose_nothing_and_show_no_error(void **state)
 static void a_restarted_node__has_its_data_and_leads_in_a_new_term(void **state)
 {
     (void)state;
-    start(1);
+    tc_start(&tc, 1);
     tc_put(&tc, 0, "key", "value");
     for (unsigned i = 0; i < 3; i++) {
         tc_close(&tc, 0, i == 0 ? 0 : 5000);
@@ -400,7 +369,7 @@ static void an_empty_follower__restores_the_snapshot_and_follows_on(void **state
 {
     (void)state;
     tc.db_options.grace_ms = 1;
-    start(1);
+    tc_start(&tc, 1);
     for (int i = 0; i < 50; i++) {
         char key[16];
         snprintf(key, sizeof key, "k%d", i);
@@ -424,7 +393,7 @@ static void an_empty_follower__takes_the_snapshot_while_all_of_the_log_is_there(
 {
     (void)state;
     tc.db_options.grace_ms = 600000; /* nothing is deleted */
-    start(1);
+    tc_start(&tc, 1);
     for (int i = 0; i < 50; i++) {
         tc_put(&tc, 0, "k", "before");
     }
@@ -442,7 +411,7 @@ static void a_follower_behind_the_boundary__restores_too(void **state)
 {
     (void)state;
     tc.db_options.grace_ms = 1;
-    start(2);
+    tc_start(&tc, 2);
     tc_put(&tc, 0, "old", "value");
     tc_wait_txid(&tc, 1, 1);
     tc_close(&tc, 1, 0);
@@ -468,7 +437,7 @@ static void a_memory_engine__comes_back_from_storage(void **state)
     (void)state;
     tc.db_options.engine = "memory";
     tc.db_options.grace_ms = 1;
-    start(2);
+    tc_start(&tc, 2);
     for (int i = 0; i < 10; i++) {
         tc_put(&tc, 0, "key", "value");
     }
@@ -520,7 +489,7 @@ static void cleaned_terms__are_remembered_in_the_manifest(void **state)
 {
     (void)state;
     tc.db_options.grace_ms = 1;
-    start(1);
+    tc_start(&tc, 1);
     for (int i = 0; i < 4; i++) {
         tc_put(&tc, 0, "key", "value");
         tc_close(&tc, 0, 5000);
@@ -559,7 +528,7 @@ static void old_snapshots__are_removed_from_storage_and_forgotten(void **state)
 {
     (void)state;
     tc.db_options.grace_ms = 1;
-    start(1);
+    tc_start(&tc, 1);
     for (int i = 0; i < 6; i++) {
         tc_put(&tc, 0, "key", "value");
         snapshot(0);
@@ -578,7 +547,7 @@ static void snapshots_by_policy__keep_the_log_short(void **state)
     (void)state;
     tc.db_options.grace_ms = 1;
     tc.db_options.snapshot_slots = 10;
-    start(1);
+    tc_start(&tc, 1);
     for (int i = 0; i < 60; i++) {
         tc_put(&tc, 0, "key", "value");
     }
@@ -637,7 +606,7 @@ static void bad_options__are_refused_by_name(void **state)
 static void a_second_process_on_one_folder__is_refused(void **state)
 {
     (void)state;
-    start(1);
+    tc_start(&tc, 1);
     struct hadb_error err;
     char dir[HADB_PATH_BYTES_MAX + 16];
     snprintf(dir, sizeof dir, "%s/n0", tc.dir);
@@ -649,7 +618,7 @@ static void a_second_process_on_one_folder__is_refused(void **state)
 static void a_taken_port__is_refused(void **state)
 {
     (void)state;
-    start(1);
+    tc_start(&tc, 1);
     struct hadb_error err;
     char dir[HADB_PATH_BYTES_MAX + 16];
     snprintf(dir, sizeof dir, "%s/other", tc.dir);
@@ -660,7 +629,7 @@ static void a_taken_port__is_refused(void **state)
 static void a_database__opens_once_and_with_its_own_engine(void **state)
 {
     (void)state;
-    start(1);
+    tc_start(&tc, 1);
     struct hadb_error err;
     struct hadb_db *db = NULL;
     struct hadb_db_options options = HADB_DB_OPTIONS_INIT;
@@ -680,7 +649,7 @@ static void a_database__opens_once_and_with_its_own_engine(void **state)
 static void many_databases__share_threads_and_one_stream(void **state)
 {
     (void)state;
-    start(2);
+    tc_start(&tc, 2);
     struct hadb_db *a[40], *b[40];
     for (int i = 0; i < 40; i++) {
         char name[16];
@@ -714,7 +683,7 @@ static void many_databases__share_threads_and_one_stream(void **state)
 static void closing__is_bounded_and_hands_over(void **state)
 {
     (void)state;
-    start(2);
+    tc_start(&tc, 2);
     tc_put(&tc, 0, "key", "value");
     uint64_t began = tc_now_ms();
     tc_close(&tc, 0, 5000);
@@ -729,8 +698,8 @@ static void closing__is_bounded_and_hands_over(void **state)
 
 int main(void)
 {
-#define M(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
-#define F(name) cmocka_unit_test_setup_teardown(name, setup_files, teardown)
+#define M(name) TC_TEST(name, tc_setup, &tc)
+#define F(name) TC_TEST(name, tc_setup_files, &tc)
     const struct CMUnitTest tests[] = {
         M(a_write__reaches_every_node),
         M(a_write_on_a_follower__runs_on_the_leader),

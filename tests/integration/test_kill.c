@@ -11,20 +11,6 @@
 
 static struct tc tc;
 
-static int setup(void **state)
-{
-    (void)state;
-    tc_init(&tc, false);
-    return 0;
-}
-
-static int teardown(void **state)
-{
-    (void)state;
-    tc_deinit(&tc);
-    return 0;
-}
-
 /* Writes through node @i until it is acknowledged, always under one request id, as a client should. */
 static void write_key(unsigned i, const char *key, char version[64])
 {
@@ -271,7 +257,7 @@ static void writes_to_a_leader_that_wakes_up__go_to_the_new_one(void **state)
 
 int main(void)
 {
-#define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+#define T(name) TC_TEST(name, tc_setup_files, &tc)
     const struct CMUnitTest tests[] = {
         T(killed_leaders__lose_no_acknowledged_write_and_repeat_none),
         T(a_killed_follower__comes_back_with_what_it_had),

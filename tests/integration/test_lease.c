@@ -7,20 +7,6 @@
 
 static struct tc tc;
 
-static int setup(void **state)
-{
-    (void)state;
-    tc_init(&tc, false);
-    return 0;
-}
-
-static int teardown(void **state)
-{
-    (void)state;
-    tc_deinit(&tc);
-    return 0;
-}
-
 static int put(enum hadb_ack_mode ack, struct hadb_error *err)
 {
     struct hadb_kv_options options = {.ack = ack};
@@ -87,7 +73,7 @@ static void a_ttl_that_cannot_survive_a_missed_renewal__is_refused_at_the_start(
 
 int main(void)
 {
-#define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+#define T(name) TC_TEST(name, tc_setup_files, &tc)
     const struct CMUnitTest tests[] = {
         T(a_leader_that_cannot_renew__refuses_local_writes_and_goes_on_with_durable_ones),
         T(a_ttl_that_cannot_survive_a_missed_renewal__is_refused_at_the_start),

@@ -21,25 +21,9 @@ static struct flaky flaky;
 
 static int setup(void **state)
 {
-    (void)state;
-    tc_init(&tc, true);
+    int r = tc_setup(state);
     tc.ttl_ms = 500;
-    return 0;
-}
-
-static int teardown(void **state)
-{
-    (void)state;
-    tc_deinit(&tc);
-    return 0;
-}
-
-static void start(unsigned len)
-{
-    for (unsigned i = 0; i < len; i++) {
-        tc_open(&tc, i);
-        tc_ready(&tc, i);
-    }
+    return r;
 }
 
 static void says(const char *text, const char *word)
@@ -143,7 +127,7 @@ static void damage_that_a_read_meets_on_the_leader__moves_the_database_to_a_good
     (void)state;
     struct hadb_error err = {0};
     char folder[HADB_PATH_BYTES_MAX + 64], away[HADB_PATH_BYTES_MAX + 16];
-    start(2);
+    tc_start(&tc, 2);
     tc_put(&tc, 0, "k", "the value that rots");
     tc_put(&tc, 0, "other", "sound");
     tc_wait_txid(&tc, 1, 2);
@@ -172,7 +156,7 @@ static void damage_that_a_scan_meets_on_a_follower__halts_that_copy_alone(void *
 {
     (void)state;
     struct hadb_error err = {0};
-    start(2);
+    tc_start(&tc, 2);
     tc_put(&tc, 0, "k", "the value that rots");
     tc_wait_txid(&tc, 1, 1);
     flip_value(1, "the value that rots");
@@ -188,7 +172,7 @@ static void damage_that_a_scan_meets_on_a_follower__halts_that_copy_alone(void *
 static void damage_that_a_snapshot_meets__moves_the_database_to_a_good_copy(void **state)
 {
     (void)state;
-    start(2);
+    tc_start(&tc, 2);
     tc_put(&tc, 0, "k", "the value that rots");
     tc_wait_txid(&tc, 1, 1);
     flip_value(0, "the value that rots");
@@ -210,7 +194,7 @@ static void damage_that_a_write_meets__moves_the_database_and_the_write(void **s
     struct hadb_kv_options options = {.deadline_ms = 5000};
     struct hadb_kv_result result;
     struct hadb_error err = {0};
-    start(2);
+    tc_start(&tc, 2);
     hadb_id_v7(hadb_env_host(), &options.request_id);
     struct hadb_slice key = hadb_slice_str("k"), value = hadb_slice_str("x");
     assert_int_equal(hadb_kv_put(tc.nodes[0].db, key, value, &options, &result, &err), 0);
@@ -331,23 +315,15 @@ static void a_snapshot_that_storage_garbles__is_counted_and_halts_nothing(void *
 
 int main(void)
 {
+#define T(name) TC_TEST(name, setup, &tc)
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(
-            damage_that_a_read_meets_on_the_leader__moves_the_database_to_a_good_copy, setup,
-            teardown),
-        cmocka_unit_test_setup_teardown(
-            damage_that_a_scan_meets_on_a_follower__halts_that_copy_alone, setup, teardown),
-        cmocka_unit_test_setup_teardown(
-            damage_that_a_snapshot_meets__moves_the_database_to_a_good_copy, setup, teardown),
-        cmocka_unit_test_setup_teardown(damage_that_a_write_meets__moves_the_database_and_the_write,
-                                        setup, teardown),
-        cmocka_unit_test_setup_teardown(
-            snapshots_that_storage_refuses__turn_health_red_until_one_is_published, setup,
-            teardown),
-        cmocka_unit_test_setup_teardown(
-            a_snapshot_that_storage_garbles__is_counted_and_halts_nothing, setup, teardown),
-        cmocka_unit_test_setup_teardown(a_snapshot_that_fails_once__leaves_health_green, setup,
-                                        teardown),
+        T(damage_that_a_read_meets_on_the_leader__moves_the_database_to_a_good_copy),
+        T(damage_that_a_scan_meets_on_a_follower__halts_that_copy_alone),
+        T(damage_that_a_snapshot_meets__moves_the_database_to_a_good_copy),
+        T(damage_that_a_write_meets__moves_the_database_and_the_write),
+        T(snapshots_that_storage_refuses__turn_health_red_until_one_is_published),
+        T(a_snapshot_that_storage_garbles__is_counted_and_halts_nothing),
+        T(a_snapshot_that_fails_once__leaves_health_green),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
