@@ -56,16 +56,6 @@ static void try_object(struct hadb_slice object)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
 {
-    try_object(hadb_slice(data, len));
-    if (len < HADB_ENTRY_HEADER_BYTES) {
-        return 0;
-    }
-    struct hadb_buf copy = {0};
-    HADB_ASSERT(hadb_buf_append(&copy, data, len) == 0);
-    fuzz_reseal(copy.data, len);
-    try_object(hadb_buf_slice(&copy));
-    fuzz_reseal_lengths(copy.data, len);
-    try_object(hadb_buf_slice(&copy));
-    hadb_buf_deinit(&copy);
+    fuzz_try_object(data, len, try_object);
     return 0;
 }

@@ -4,7 +4,10 @@
 #ifndef HADB_FUZZ_INPUT_H
 #define HADB_FUZZ_INPUT_H
 
+#include <stdlib.h>
+
 #include "base/buf.h"
+#include "base/hash.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len);
 
@@ -61,6 +64,22 @@ static inline void fuzz_name(struct fuzz_input *in, char *out, size_t max)
         out[i] = letters[fuzz_u8(in) % (sizeof(letters) - 1)];
     }
     out[len] = '\0';
+}
+
+/* The bytes as they are, and with their last four made the checksum of the others. */
+static inline void fuzz_try_summed(const uint8_t *data, size_t len,
+                                   void (*try_one)(struct hadb_slice bytes))
+{
+    try_one(hadb_slice(data, len));
+    if (len < 4) {
+        return;
+    }
+    uint8_t *copy = malloc(len); /* exact, so that a sanitizer sees reads behind the end */
+    HADB_ASSERT(copy != NULL);
+    memcpy(copy, data, len);
+    hadb_put_u32(copy + len - 4, hadb_crc32c(0, copy, len - 4));
+    try_one(hadb_slice(copy, len));
+    free(copy);
 }
 
 #endif

@@ -28,4 +28,21 @@ static inline void fuzz_reseal_lengths(uint8_t *object, size_t len)
     fuzz_reseal(object, len);
 }
 
+/* The bytes as they are, with their hashes put right, and with their lengths, too. */
+static inline void fuzz_try_object(const uint8_t *data, size_t len,
+                                   void (*try_one)(struct hadb_slice object))
+{
+    try_one(hadb_slice(data, len));
+    if (len < HADB_ENTRY_HEADER_BYTES) {
+        return;
+    }
+    struct hadb_buf copy = {0};
+    HADB_ASSERT(hadb_buf_append(&copy, data, len) == 0);
+    fuzz_reseal(copy.data, len);
+    try_one(hadb_buf_slice(&copy));
+    fuzz_reseal_lengths(copy.data, len);
+    try_one(hadb_buf_slice(&copy));
+    hadb_buf_deinit(&copy);
+}
+
 #endif
