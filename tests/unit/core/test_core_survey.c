@@ -52,14 +52,19 @@ static void still_absent(struct rig *rig)
     answer_get(rig, HADB_OP_MAIN, HADB_R_ABSENT);
 }
 
-static void assert_gap(struct rig *rig)
+/* A survey that finds an object of @kind there, whose owner knew @durable, proves that a slot is missing. */
+static void assert_gap_after(enum hadb_core_entry kind, uint64_t term, uint64_t slot,
+                             uint64_t durable)
 {
-    still_absent(rig);
-    NONE(rig, HADB_ACT_FRAME_SEAL);
-    must(rig, HADB_ACT_GET_MANIFEST);
-    answer_manifest(rig, HADB_OP_MAIN, 0);
-    assert_int_equal(rig->core.role, HADB_CORE_HALTED);
-    assert_int_equal(rig->core.halt, HADB_HALT_GAP);
+    struct rig rig;
+    start_blind(&rig);
+    survey(&rig, kind, term, slot, durable);
+    still_absent(&rig);
+    NONE(&rig, HADB_ACT_FRAME_SEAL);
+    must(&rig, HADB_ACT_GET_MANIFEST);
+    answer_manifest(&rig, HADB_OP_MAIN, 0);
+    assert_int_equal(rig.core.role, HADB_CORE_HALTED);
+    assert_int_equal(rig.core.halt, HADB_HALT_GAP);
 }
 
 static void survey__comes_before_the_seal(void **state)
@@ -115,37 +120,25 @@ static void survey__without_an_answer_is_asked_for_again(void **state)
 static void gap__is_proven_by_a_later_term(void **state)
 {
     (void)state;
-    struct rig rig;
-    start_blind(&rig);
-    survey(&rig, 0, 2, 6, 0);
-    assert_gap(&rig);
+    assert_gap_after(0, 2, 6, 0);
 }
 
 static void gap__is_proven_by_a_slot_that_no_window_reaches(void **state)
 {
     (void)state;
-    struct rig rig;
-    start_blind(&rig);
-    survey(&rig, 0, 1, 6 + HADB_WINDOW_MAX, 0);
-    assert_gap(&rig);
+    assert_gap_after(0, 1, 6 + HADB_WINDOW_MAX, 0);
 }
 
 static void gap__is_proven_by_what_the_owner_knew_to_be_durable(void **state)
 {
     (void)state;
-    struct rig rig;
-    start_blind(&rig);
-    survey(&rig, HADB_CORE_DATA, 1, 8, 6);
-    assert_gap(&rig);
+    assert_gap_after(HADB_CORE_DATA, 1, 8, 6);
 }
 
 static void gap__is_proven_by_a_seal_behind_it(void **state)
 {
     (void)state;
-    struct rig rig;
-    start_blind(&rig);
-    survey(&rig, HADB_CORE_SEAL, 1, 7, 0);
-    assert_gap(&rig);
+    assert_gap_after(HADB_CORE_SEAL, 1, 7, 0);
 }
 
 /* Made by a node with an empty disk, which had not seen the boundary; such seals stand below it. */
