@@ -205,8 +205,8 @@ void hadb__api_handoff(struct hadb_node *node, struct hadb_db *db,
     op->req.done = handed_over;
     op->req.arg = op;
     if (target == 0 && strcmp(to, node->name) == 0 && hadb_core_leads(&db->core)) {
-        hadb__api_refuse(exchange, HADB_EINVAL, "to: this node leads already, name another one");
-        hadb__api_op_free(op);
+        op->req.to_node = node->self.node;
+        hadb__req_start(&op->req);
     } else if (hadb_core_leads(&db->core)) {
         hand_over(op, target == 0 ? to : NULL);
     } else if (hadb_http_request_header(exchange, "Hadb-Hop")) {

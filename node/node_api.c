@@ -253,12 +253,16 @@ int hadb_db_handoff(struct hadb_db *db, const char *to, uint32_t deadline_ms,
                            .db = db,
                            .deadline_ms = hadb_now_ms(db->node->env) + deadline_ms};
     if (to) {
-        if (!hadb_name_valid(to) || strcmp(to, db->node->name) == 0) {
-            return hadb_fail(err, HADB_EINVAL, "%s is not another node", to);
+        if (!hadb_name_valid(to)) {
+            return hadb_fail(err, HADB_EINVAL, "that is not the name of a node");
         }
-        r = resolve(db->node, to, &req.to_node, err);
+        bool self = strcmp(to, db->node->name) == 0;
+        r = self ? 0 : resolve(db->node, to, &req.to_node, err);
         if (r < 0) {
             return r;
+        }
+        if (self) {
+            req.to_node = db->node->self.node;
         }
     }
     return hadb__req_wait(&req, err);

@@ -177,6 +177,14 @@ size_t hadb__req_bytes(const struct hadb_request *request)
 static void start_handoff(struct hadb_req *req)
 {
     struct hadb_db *db = req->db;
+    if (hadb_id_eq(&req->to_node, &db->node->self.node)) { /* asked again, most likely */
+        if (hadb_core_leads(&db->core)) {
+            hadb__req_finish(req, 0, NULL);
+        } else {
+            hadb__req_fail(req, HADB_EUNAVAIL, "this node does not lead the database");
+        }
+        return;
+    }
     if (db->handoffs.len > 0) {
         hadb__req_fail(req, HADB_EUNAVAIL, "another hand-off is under way");
         return;

@@ -244,8 +244,8 @@ HADB_API void hadb_db_close(struct hadb_db *db, uint32_t deadline_ms);
  * on all nodes see a short wait.
  *
  * @to        name of a node; it must host the database
- * Returns    0 the seal that names the successor is in storage
- * Errors     HADB_EINVAL (unknown node, or this one), HADB_EUNAVAIL (not the leader, successor not ready:
+ * Returns    0 the seal that names the successor is in storage, or @to is this node and leads already
+ * Errors     HADB_EINVAL (unknown node), HADB_EUNAVAIL (not the leader, successor not ready:
  *            nothing changed), HADB_ETIMEDOUT (@deadline_ms over), HADB_ESTATE (in a callback), HADB_ENOMEM
  * Threads    any thread but a callback; blocks
  */

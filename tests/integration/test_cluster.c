@@ -220,11 +220,33 @@ static void a_hand_off__is_refused_where_it_makes_no_sense(void **state)
     tc_start(&tc, 2);
     struct hadb_error err;
     assert_int_equal(hadb_db_handoff(tc.nodes[0].db, "nobody", 1000, &err), HADB_EINVAL);
-    assert_int_equal(hadb_db_handoff(tc.nodes[0].db, "n0", 1000, &err), HADB_EINVAL);
     assert_int_equal(hadb_db_handoff(tc.nodes[1].db, "n0", 1000, &err), HADB_EUNAVAIL);
+    assert_int_equal(hadb_db_handoff(tc.nodes[1].db, "n1", 1000, &err), HADB_EUNAVAIL);
     tc_close(&tc, 1, 0);
     assert_int_equal(hadb_db_handoff(tc.nodes[0].db, "n1", 2000, &err), HADB_EUNAVAIL);
     tc_put(&tc, 0, "still", "leads"); /* nothing changed */
+}
+
+/* Whoever asks a second time, since the answer was lost, is told what is so. */
+static void a_hand_off_to_the_leader__is_done_already_and_costs_no_term(void **state)
+{
+    (void)state;
+    tc_start(&tc, 2);
+    struct hadb_error err;
+    struct hadb_db_info before, after;
+    struct tc_reply reply;
+    hadb_db_info(tc.nodes[0].db, &before);
+    assert_int_equal(hadb_db_handoff(tc.nodes[0].db, "n0", 1000, &err), 0);
+    for (unsigned i = 0; i < 2; i++) {
+        assert_int_equal(tc_http(tc.nodes[i].address, "POST", "/v1/db/" TC_DB "/handoff", NULL,
+                                 "{\"to\":\"n0\"}", 11, &reply),
+                         200);
+        assert_string_equal(reply.body, "{\"status\":\"done\"}\n");
+        tc_reply_deinit(&reply);
+    }
+    hadb_db_info(tc.nodes[0].db, &after);
+    assert_int_equal(after.term, before.term);
+    assert_int_equal(hadb_db_role(tc.nodes[0].db), HADB_ROLE_LEADER);
 }
 
 static void a_hand_off_over_http__works_from_any_node(void **state)
@@ -712,6 +734,7 @@ int main(void)
         F(a_leader_that_is_gone__is_replaced_before_its_ttl),
         M(a_hand_off__moves_leadership_by_name_and_back),
         M(a_hand_off__is_refused_where_it_makes_no_sense),
+        M(a_hand_off_to_the_leader__is_done_already_and_costs_no_term),
         M(a_hand_off_over_http__works_from_any_node),
         F(hand_offs_under_load__lose_nothing_and_show_no_error),
         F(a_restarted_node__has_its_data_and_leads_in_a_new_term),
