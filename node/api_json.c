@@ -42,8 +42,12 @@ int hadb__json_get_bytes(const json_t *object, const char *name, struct hadb_buf
     if (!text) {
         return HADB_ABSENT;
     }
-    return json_is_string(text) &&
-                   hadb__base64_decode(json_string_value(text), json_string_length(text), out)
-               ? 0
-               : HADB_EINVAL;
+    if (!json_is_string(text)) {
+        return HADB_EINVAL;
+    }
+    size_t len = json_string_length(text);
+    if (hadb_buf_reserve(out, len / 4 * 3 + 1)) { /* then decoding fails for what it reads alone */
+        return HADB_ENOMEM;
+    }
+    return hadb__base64_decode(json_string_value(text), len, out) ? 0 : HADB_EINVAL;
 }

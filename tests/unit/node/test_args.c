@@ -118,12 +118,37 @@ static void a_query__without_memory_is_not_called_malformed(void **state)
     assert_int_equal(hadb__api_check_query(hadb_slice(NULL, 0), names, NULL), 0);
 }
 
+static void bytes__without_memory_are_not_called_malformed(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *json;
+        int want;
+    } cases[] = {
+        {"{\"k\":\"plain\"}", 0},
+        {"{\"k_base64\":\"AAECAwQFBgcICQ==\"}", 0},
+    };
+    for (size_t i = 0; i < HADB_LEN(cases); i++) {
+        json_t *object = json_loads(cases[i].json, 0, NULL);
+        struct hadb_buf out = {0};
+        assert_non_null(object);
+        assert_int_equal(hadb__json_get_bytes(object, "k", &out), cases[i].want);
+        hadb_buf_deinit(&out);
+        test_alloc_fail_at(1);
+        assert_int_equal(hadb__json_get_bytes(object, "k", &out), HADB_ENOMEM);
+        test_alloc_reset();
+        hadb_buf_deinit(&out);
+        json_decref(object);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_batch__of_too_many_operations_is_refused_before_it_is_parsed),
         cmocka_unit_test(a_batch__of_as_many_as_are_allowed_is_taken),
         cmocka_unit_test(a_query__without_memory_is_not_called_malformed),
+        cmocka_unit_test(bytes__without_memory_are_not_called_malformed),
         cmocka_unit_test(a_value__may_look_like_anything),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
