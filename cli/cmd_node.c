@@ -312,8 +312,10 @@ static int serve(struct node_args *args)
         fflush(stdout);
         int signal_number = 0;
         sigwait(&set, &signal_number);
-        fprintf(stderr, "hadb node: %s: closing, at most %u ms\n", strsignal(signal_number),
-                args->shutdown_ms);
+        fprintf(stderr,
+                "hadb node: %s: closing within %u ms, or 5 s more where storage, lease or disk "
+                "hang\n",
+                strsignal(signal_number), args->shutdown_ms);
         sigprocmask(SIG_UNBLOCK, &set, NULL); /* a second signal ends it at once */
     }
     hadb_node_close(node, args->shutdown_ms);
@@ -366,7 +368,7 @@ const struct cli_command cli_node = {
         "  --workers N         threads for blocking calls, 1 to 8 (default 4)\n"
         "  --shutdown-ms N     longest time for an orderly end (default 5000); 5 s more when a "
         "call to\n"
-        "                      storage does not return\n"
+        "                      storage, lease or disk does not return\n"
         "  --never-lead        follow only\n"
         "  --verbose           log details\n",
     .run = run_node,

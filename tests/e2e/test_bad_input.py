@@ -448,6 +448,8 @@ class Signals(unittest.TestCase):
             other.signal(signal.SIGCONT)
             self.assertEqual(code, 0)
             self.assertLess(seconds, 6)
+            with open(leader.log, encoding="utf-8") as log:
+                self.assertIn("closing within 1500 ms, or 5 s more where storage, lease or disk hang\n", log.read())
 
 
 if __name__ == "__main__":
