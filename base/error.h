@@ -17,6 +17,11 @@ int hadb_wrap(struct hadb_error *err, int r, const char *fmt, ...) HADB_PRINTF(3
 /* Puts ": advice" behind the message, cutting the message rather than the advice; returns r unchanged. */
 int hadb_advise(struct hadb_error *err, int r, const char *advice);
 int hadb_fail_nomem(struct hadb_error *err);
+/*
+ * What an engine says at the end, behind "; ", of files that are damaged. Who knows a better next step, as a node that
+ * can name the folder and rebuild it does, puts that in its place.
+ */
+#define HADB_RESTORE_ADVICE "restore this database from storage"
 /* A public function was called with a handle that is not open, or without something that it needs: HADB_EINVAL. */
 int hadb_fail_misuse(struct hadb_error *err, const char *function);
 #endif

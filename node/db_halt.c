@@ -118,6 +118,15 @@ static void name_object(struct hadb_db *db, enum hadb_halt halt)
     }
 }
 
+/* The engine's own next step is for those who have no node. */
+static void drop_restore_advice(char *text)
+{
+    char *found = strstr(text, "; " HADB_RESTORE_ADVICE);
+    if (found) {
+        *found = '\0';
+    }
+}
+
 /* Makes what is wrong so short that the database's name, which answers put first, and the next step fit beside it. */
 static void leave_room(struct hadb_db *db, const char *next)
 {
@@ -148,6 +157,7 @@ void hadb__db_explain(struct hadb_db *db, enum hadb_halt halt)
     }
     advice(db, halt, next, sizeof next);
     if (next[0]) {
+        drop_restore_advice(db->why.message);
         leave_room(db, next);
         hadb_advise(&db->why, db->why.code, next);
     }

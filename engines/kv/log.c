@@ -420,11 +420,10 @@ int hadb__kv_log_read(struct hadb__kv_log *log, uint64_t number, uint64_t offset
         return hadb_wrap(err, r, "read %s at offset %" PRIu64, name, offset);
     }
     if (got < len || hadb_crc32c(0, out, len) != crc) {
-        return hadb_fail(err, HADB_ECORRUPT,
-                         "%s at offset %" PRIu64 ": %zu bytes %s; restore this database from "
-                         "storage (folder %.80s)",
-                         name, offset, len, got < len ? "are cut off" : "fail their checksum",
-                         log->path);
+        return hadb_fail(
+            err, HADB_ECORRUPT,
+            "%s at offset %" PRIu64 ": %zu bytes %s (folder %.90s); " HADB_RESTORE_ADVICE, name,
+            offset, len, got < len ? "are cut off" : "fail their checksum", log->path);
     }
     return 0;
 }

@@ -120,8 +120,8 @@ static int fail_corrupt(const struct reader *reader, uint64_t offset, const char
     char name[HADB__KV_NAME_BYTES];
     hadb__kv_segment_name(reader->segment->number, name);
     return hadb_fail(err, HADB_ECORRUPT,
-                     "%.110s/%s at offset %" PRIu64 ": %s, and it is not a torn end; restore this "
-                     "database from storage",
+                     "%.110s/%s at offset %" PRIu64
+                     ": %s, and it is not a torn end; " HADB_RESTORE_ADVICE,
                      reader->log->path, name, offset, wrong);
 }
 
@@ -132,7 +132,7 @@ static int fail_at(const struct hadb__kv_log *log, uint64_t number, uint64_t off
     char name[HADB__KV_NAME_BYTES];
     hadb__kv_segment_name(number, name);
     hadb_fail(err, r, "%.110s/%s at offset %" PRIu64 ": %.60s%s", log->path, name, offset,
-              cause->message, r == HADB_ECORRUPT ? "; restore this database from storage" : "");
+              cause->message, r == HADB_ECORRUPT ? "; " HADB_RESTORE_ADVICE : "");
     if (err) {
         err->sys_errno = cause->sys_errno;
     }
@@ -357,9 +357,8 @@ static int load_segments(struct hadb__kv_log *log, const struct hadb_buf *sorted
         if (numbers[i] != i + 1) {
             char name[HADB__KV_NAME_BYTES];
             hadb__kv_segment_name(i + 1, name);
-            return hadb_fail(err, HADB_ECORRUPT,
-                             "%.150s/%s is missing; restore this database from storage", log->path,
-                             name);
+            return hadb_fail(err, HADB_ECORRUPT, "%.150s/%s is missing; " HADB_RESTORE_ADVICE,
+                             log->path, name);
         }
         int r = load_segment(log, numbers[i], i + 1 == len, each, arg, err);
         if (r < 0) {

@@ -109,6 +109,9 @@ static void halted_with_the_file(unsigned i)
     hadb_db_info(tc.nodes[i].db, &info);
     says(info.reason, "seg-");
     says(info.reason, "rebuilt from storage");
+    says(info.reason, "seg-0000000000000001.kv at offset");
+    assert_null(
+        strstr(info.reason, "restore this")); /* the engine's step gives way to the node's */
     for (size_t k = 0; k < 2; k++) {
         struct tc_reply reply;
         assert_int_equal(tc_http(tc.nodes[i].address, "GET", paths[k], NULL, NULL, 0, &reply), 503);
