@@ -9,7 +9,8 @@
  * torn end of an interrupted write, and is cut off and reported, if it lies in the last segment and no intact
  * record behind it says that this place was on disk already (a power cut may keep later sectors and lose
  * earlier ones, but not synced ones). Anything else is damage: HADB_ECORRUPT with file and offset, and
- * nothing is changed.
+ * nothing is changed; so is an end that is full of headers whose records overlap and fail, which no crash leaves and
+ * which would take time by the square of its length to look through.
  */
 #include <inttypes.h>
 #include <stdio.h>
@@ -21,6 +22,8 @@
 #include "engines/kv/log_private.h"
 
 #define WINDOW_BYTES (1u << 20)
+#define FAILED_TIMES_MAX \
+    16u /* what may be checked in vain behind a bad record, in lengths of that rest */
 
 /* A file read front to back through a window. */
 struct reader {
@@ -29,6 +32,7 @@ struct reader {
     uint64_t size;
     struct hadb_buf window;
     uint64_t window_offset;
+    uint64_t failed_bytes; /* of records whose checksum was computed in vain */
 };
 
 /* Bytes [offset, offset + len) of the file, which has them. */
@@ -80,6 +84,7 @@ static int read_record(struct reader *reader, uint64_t offset, struct hadb__kv_r
     r = reader_get(reader, offset, hadb__kv_record_bytes(record->len), out, err);
     if (r == 0 && !hadb__kv_record_intact(*out, record, reader->log->seed)) {
         *wrong = "record fails its checksum";
+        reader->failed_bytes += hadb__kv_record_bytes(record->len);
     }
     return r;
 }
@@ -88,6 +93,7 @@ static int read_record(struct reader *reader, uint64_t offset, struct hadb__kv_r
 struct rest {
     uint64_t intact;
     uint64_t synced;
+    bool gave_up;
 };
 
 static int look_behind(struct reader *reader, uint64_t offset, struct rest *out,
@@ -95,7 +101,9 @@ static int look_behind(struct reader *reader, uint64_t offset, struct rest *out,
 {
     *out = (struct rest){0};
     uint64_t at = offset + 8;
-    while (at < reader->size && reader->size - at >= HADB__KV_RECORD_HEADER_BYTES) {
+    const uint64_t failed_max = reader->failed_bytes + FAILED_TIMES_MAX * (reader->size - offset);
+    while (!out->gave_up && at < reader->size &&
+           reader->size - at >= HADB__KV_RECORD_HEADER_BYTES) {
         struct hadb__kv_record record;
         const uint8_t *bytes;
         const char *wrong;
@@ -105,6 +113,7 @@ static int look_behind(struct reader *reader, uint64_t offset, struct rest *out,
         }
         if (wrong) {
             at += 8;
+            out->gave_up = reader->failed_bytes > failed_max;
             continue;
         }
         out->intact++;
@@ -149,7 +158,7 @@ static int judge_end(struct reader *reader, uint64_t offset, const char *wrong,
     if (r < 0) {
         return r;
     }
-    if (rest.synced > reader->segment->base + offset) {
+    if (rest.gave_up || rest.synced > reader->segment->base + offset) {
         return fail_corrupt(reader, offset, wrong, err);
     }
     char name[HADB__KV_NAME_BYTES];
