@@ -221,12 +221,15 @@ static bool set_headers(struct hadb__easy *h)
 {
     HADB_CLEANUP(hadb_buf_deinit) struct hadb_buf line = {0};
     bool ok = add_line(h, "Expect:"); /* never wait for 100 Continue */
+    bool typed = false;
     for (size_t i = 0; i < h->request->headers_len && ok; i++) {
         const struct hadb__http_header *header = &h->request->headers[i];
+        typed = typed || strcasecmp(header->name, "content-type") == 0;
         hadb_buf_clear(&line);
         ok = hadb_buf_printf(&line, "%s: %s", header->name, header->value) == 0 &&
              hadb_buf_cstr(&line) && add_line(h, hadb_buf_cstr(&line));
     }
+    ok = ok && (typed || add_line(h, "Content-Type:")); /* else curl calls a body a form */
     curl_easy_setopt(h->curl, CURLOPT_HTTPHEADER, h->lines);
     return ok;
 }

@@ -199,7 +199,7 @@ class S3Server(socketserver.ThreadingTCPServer):
             raise refusal
         must = {"host", "x-amz-content-sha256", "x-amz-date"} | {
             n for n in h if n.startswith("x-amz-") or n in ("if-match", "if-none-match", "range",
-                                                            "content-md5")}
+                                                            "content-md5", "content-type")}
         if names != sorted(set(names)) or must - set(names) or any(n not in h for n in names):
             raise Refused(403, "AccessDenied", f"headers that must be signed: {sorted(must)}")
         if key_id not in self.settings["keys"]:
