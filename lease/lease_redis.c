@@ -8,7 +8,8 @@
  *
  * Thread: any; constant after open but for the pool of connections (lease/redis_wire.c).
  * Invariants: a write is one script, which the server runs alone: compare t, then set both fields, as its last
- * step. So an error reply says that nothing was written. It is sent once; only when the server does not know the
+ * step. So an error reply in Redis' own words says that nothing was written; other words may be a proxy's, which has
+ * passed the script on, and leave it unknown. It is sent once; only when the server does not know the
  * script, which it says before it runs anything, its text is sent instead of its digest.
  * Happy path: read = HMGET; write = EVALSHA; watch = HGET of t, again and again.
  * Failure modes: by the outcome rule; a reply that is none of ours is HADB_ECORRUPT, to a write unknown.
@@ -73,9 +74,10 @@ static const struct {
     {"MISCONF", HADB_EUNAVAIL, NULL},
     {"BUSY", HADB_EUNAVAIL, NULL},
     {"max number of clients", HADB_EUNAVAIL, NULL},
+    {"unknown command", HADB_EIO, "hmget, hget, hset, eval and evalsha are needed"},
 };
 
-static int fail_refused(const char *text, struct hadb_error *err)
+static int fail_refused(const char *text, bool open, struct hadb_error *err)
 {
     for (size_t i = 0; i < HADB_LEN(refusals); i++) {
         if (strstr(text, refusals[i].word)) {
@@ -83,19 +85,20 @@ static int fail_refused(const char *text, struct hadb_error *err)
             return refusals[i].advice ? hadb_advise(err, r, refusals[i].advice) : r;
         }
     }
-    return hadb_fail(err, HADB_EIO, "%.160s", text);
+    return hadb_fail(err, open ? HADB_ETIMEDOUT : HADB_EIO, "%.160s", text);
 }
 
 /* 0 when there is a reply that is no error. */
 static int judge(const struct hadb__redis_reply *reply, bool writes, struct hadb_error *err)
 {
     if (reply->refused) {
-        return fail_refused(reply->text, err);
+        return fail_refused(reply->text, false, err);
     }
     if (reply->failure != HADB__HTTP_FINE) {
         return hadb__lease_unheard(reply->failure, writes, reply->sent, reply->text, err);
     }
-    return reply->reply->type == REDIS_REPLY_ERROR ? fail_refused(reply->reply->str, err) : 0;
+    return reply->reply->type == REDIS_REPLY_ERROR ? fail_refused(reply->reply->str, writes, err)
+                                                   : 0;
 }
 
 static int wrap(const struct redis_leases *l, const char *what, int r, struct hadb_error *err)

@@ -113,7 +113,11 @@ static void refused__write_has_the_code_of_its_reason(void **state)
         {"-MISCONF Redis is configured to save RDB snapshots\r\n", HADB_EUNAVAIL},
         {"-OOM command not allowed when used memory > 'maxmemory'.\r\n", HADB_ENOSPC},
         {"-MOVED 3999 127.0.0.1:6381\r\n", HADB_EINVAL},
-        {"-ERR something new\r\n", HADB_EIO},
+        {"-ERR unknown command 'EVALSHA', with args beginning with: \r\n", HADB_EIO},
+        /* Proxies say so of commands that they have passed on, perhaps. */
+        {"-upstream failure\r\n", HADB_ETIMEDOUT},
+        {"-ERR Connection timed out\r\n", HADB_ETIMEDOUT},
+        {"-ERR something new\r\n", HADB_ETIMEDOUT},
     };
     for (size_t i = 0; i < HADB_LEN(cases); i++) {
         int r = put_after(cases[i].reply);
