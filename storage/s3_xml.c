@@ -104,6 +104,11 @@ static void XMLCALL on_doctype(void *arg, const XML_Char *name, const XML_Char *
 static int walk_run(struct walk *w, struct hadb_slice xml)
 {
     static const XML_Memory_Handling_Suite memory = {hadb_malloc, hadb_realloc, hadb_free};
+    const char *text = xml.data;
+    while (xml.len > 0 && strchr(" \t\r\n", *text) && *text) { /* sent to keep a connection awake */
+        text++;
+        xml.len--;
+    }
     if (xml.len == 0 || xml.len > INT32_MAX) {
         return HADB_ECORRUPT;
     }
@@ -115,7 +120,7 @@ static int walk_run(struct walk *w, struct hadb_slice xml)
     XML_SetElementHandler(w->parser, on_start, on_end);
     XML_SetCharacterDataHandler(w->parser, on_text);
     XML_SetStartDoctypeDeclHandler(w->parser, on_doctype);
-    enum XML_Status status = XML_Parse(w->parser, xml.data, (int)xml.len, XML_TRUE);
+    enum XML_Status status = XML_Parse(w->parser, text, (int)xml.len, XML_TRUE);
     if (w->result == 0 && status != XML_STATUS_OK) {
         w->result =
             XML_GetErrorCode(w->parser) == XML_ERROR_NO_MEMORY ? HADB_ENOMEM : HADB_ECORRUPT;

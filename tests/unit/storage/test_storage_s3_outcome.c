@@ -229,6 +229,24 @@ static void completion__without_a_usable_tag_is_unknown(void **state)
     }
 }
 
+/* S3 sends blanks while it puts the parts together, so that the connection does not seem idle. */
+static void completion__may_begin_with_blanks(void **state)
+{
+    (void)state;
+    struct hadb_error err = {0};
+    struct hadb__s3_request q = request_of(HADB_STORAGE_OP_CREATE);
+    struct hadb__http_reply *r = answer(200, NULL);
+    q.step = HADB__S3_COMPLETE;
+    r->etag[0] = '\0';
+    assert_int_equal(hadb_buf_append_str(&r->body,
+                                         " \r\n\t  <?xml version=\"1.0\"?>\n  "
+                                         "<CompleteMultipartUploadResult><ETag>\"t-2\"</ETag>"
+                                         "</CompleteMultipartUploadResult>"),
+                     0);
+    assert_int_equal(hadb__s3_outcome(&config, &q, r, &err), 0);
+    assert_string_equal(r->etag, "\"t-2\"");
+}
+
 static void get__without_a_length_is_refused(void **state)
 {
     (void)state;
@@ -578,6 +596,7 @@ int main(void)
         cmocka_unit_test(out_of_memory__never_makes_an_unknown_write_definite),
         cmocka_unit_test(put__without_a_tag_in_the_reply_is_unknown),
         cmocka_unit_test(completion__without_a_usable_tag_is_unknown),
+        cmocka_unit_test(completion__may_begin_with_blanks),
         cmocka_unit_test(get__without_a_length_is_refused),
         cmocka_unit_test(broken__write_is_unknown_once_it_was_sent_and_surely_not_done_before),
         cmocka_unit_test(broken__read_says_why),
