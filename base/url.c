@@ -297,9 +297,9 @@ int hadb_url_params_known(const struct hadb_url *url, const char *const *names,
 {
     for (size_t i = 0; i < url->params_len; i++) {
         if (!name_in(url->params[i].name, names)) {
-            return hadb_fail(err, HADB_EINVAL,
-                             "url: unknown parameter '%s' for %s:", url->params[i].name,
-                             url->scheme);
+            const char *name = url->params[i].name; /* maybe the end of a password */
+            return hadb_fail(err, HADB_EINVAL, "url: unknown parameter '%s' for %s:",
+                             strchr(name, '@') ? "***" : name, url->scheme);
         }
     }
     return 0;
@@ -348,8 +348,12 @@ static void show_params(struct shown *out, const char *in)
         size_t len = strcspn(in, "&");
         const char *equals = memchr(in, '=', len);
         size_t name_len = equals ? (size_t)(equals - in) : len;
-        if (equals && is_secret_name(in, name_len)) {
-            show(out, in, name_len + 1);
+        bool at =
+            memchr(in, '@', len) != NULL; /* a user of another url, or the end of a password */
+        if (equals && (at || is_secret_name(in, name_len))) {
+            show(out, in, memchr(in, '@', name_len) ? 0 : name_len + 1);
+            show(out, "***", 3);
+        } else if (at) {
             show(out, "***", 3);
         } else {
             show(out, in, len);
@@ -359,6 +363,17 @@ static void show_params(struct shown *out, const char *in)
             show(out, in++, 1);
         }
     }
+}
+
+/* An '@' comes behind the '?': may what is before it, @len bytes, be the beginning of user:password? */
+static bool is_broken(const char *rest, size_t len)
+{
+    const char *at = strchr(rest + len, '@');
+    const char *begin = at;
+    while (begin[-1] != '?' && begin[-1] != '&' && begin[-1] != '=') {
+        begin--;
+    }
+    return begin[-1] != '=' || memchr(rest, ':', len) != NULL;
 }
 
 const char *hadb_url_redact(const char *url, char *out, size_t out_bytes)
@@ -371,12 +386,13 @@ const char *hadb_url_redact(const char *url, char *out, size_t out_bytes)
     rest += rest[0] == '/' && rest[1] == '/' ? 2 : 0;
     show(&shown, url, (size_t)(rest - url));
     size_t len = strcspn(rest, "?");
-    /* A raw slash in a password is a mistake that must not show the rest of it; only a path has no user. */
+    /* A raw '/' or '?' in a password is a mistake that must not show the rest of it; only a path has no user. */
     const char *user_end = rest[0] == '/' ? NULL : memrchr(rest, '@', len);
-    if (user_end) {
+    const char *later = strchr(rest + len, '@');
+    if (user_end || (later && rest[0] != '/' && is_broken(rest, len))) {
         show(&shown, "***", 3);
-        len -= (size_t)(user_end - rest);
-        rest = user_end;
+        len -= user_end ? (size_t)(user_end - rest) : len;
+        rest += strcspn(rest, "?") - len;
     }
     show(&shown, rest, len);
     if (rest[len] == '?') {

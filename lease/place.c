@@ -115,8 +115,9 @@ static int read_host(const char *text, size_t len, uint16_t port_default,
         memcpy(digits, text + name_len + 1, len - name_len - 1);
     }
     if (!host_valid(text, name_len) || (has_port && !hadb_parse_u64(digits, 1, 65535, &port))) {
-        return hadb_fail(err, HADB_EINVAL, "\"%.*s\" must be host, host:port or [address]:port",
-                         (int)HADB_MIN(len, (size_t)80), text);
+        return hadb_fail(err, HADB_EINVAL, /* and does not show it: it may be of a password */
+                         "host %zu of the url must be host, host:port or [address]:port",
+                         out->hosts_len + 1);
     }
     int r = copy_bytes(text, name_len, &host->name, err);
     if (r) {
@@ -197,6 +198,11 @@ static int place_read(const struct hadb_url *url, const struct hadb_env *env, ui
                       size_t hosts_max, struct hadb__lease_place *out, struct hadb_error *err)
 {
     const char *at = strrchr(url->authority, '@'); /* one user for all hosts, before the first */
+    if (strchr(url->path, '@')) { /* then what seems to be the host is a part of the password */
+        return hadb_fail(err, HADB_EINVAL,
+                         "an '@' behind the first '/': write @ : / ? # %% in a user or password "
+                         "as %%40 %%3A %%2F %%3F %%23 %%25");
+    }
     int r = at ? read_user(url->authority, (size_t)(at - url->authority), out, err) : 0;
     r = r ? r : read_hosts(at ? at + 1 : url->authority, port_default, hosts_max, out, err);
     r = r ? r : read_password_file(url, env, out, err);

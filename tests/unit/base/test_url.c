@@ -79,6 +79,10 @@ static void url__is_shown_without_its_secrets(void **state)
         {"http://h/?password=hunter2&X-Amz-Signature=hunter2&a",
          "http://h/?password=***&X-Amz-Signature=***&a"},
         {"nats://h?password=hun@ter2", "nats://h?password=***"},
+        {"s3://b/p?endpoint=http://k:hunter2@h&region=eu", "s3://b/p?endpoint=***&region=eu"},
+        {"redis://:hun?ter2@host", "redis://***?***"},
+        {"redis://hun?ter2@host=x", "redis://***?***"},
+        {"redis://:hun?ter2@host&prefix=x", "redis://***?***&prefix=x"},
     };
     for (size_t i = 0; i < HADB_LEN(rows); i++) {
         char shown[HADB_URL_SHOWN_BYTES];

@@ -14,6 +14,7 @@
 
 #include "base/buf.h"
 #include "base/env.h"
+#include "base/url.h"
 #include "hadb/lease.h"
 #include "tests/support/canned.h"
 #include "tests/support/support.h"
@@ -286,6 +287,33 @@ static void bad__urls_are_refused_with_a_reason(void **state)
     assert_refused("redis://h?password_file=/nonexistent/x", "is not there");
 }
 
+/* A password whose special characters were not escaped falls apart; no part of it may be shown, or asked of a DNS. */
+static void password__that_was_not_escaped_is_not_shown(void **state)
+{
+    (void)state;
+    static const char *const urls[] = {
+        "redis://user:hush1/hush2@host",
+        "redis://:hush1?hush2@host",
+        "redis://:hush1#hush2@host",
+        "redis://hush1/hush2@host",
+        "redis://u:p@hush1/hush2@host",
+        "redis://:hush1?a=b&hush2@host",
+        "redis://:hush1,hush2/@host",
+        "redis://hush1,hush2/x@host",
+        "redis://host?prefix=x&ca=http://u:hush1@h",
+    };
+    for (size_t i = 0; i < HADB_LEN(urls); i++) {
+        struct hadb_lease s = {0};
+        struct hadb_error err = {0};
+        char shown[256];
+        assert_int_equal(hadb_lease_open(urls[i], NULL, &s, &err), HADB_EINVAL);
+        if (strstr(err.message, "hush")) {
+            fail_msg("%s", err.message);
+        }
+        assert_null(strstr(hadb_url_redact(urls[i], shown, sizeof shown), "hush"));
+    }
+}
+
 static void password__file_is_read_without_its_end_of_line(void **state)
 {
     (void)state;
@@ -324,6 +352,7 @@ int main(void)
         cmocka_unit_test(database__is_selected_once_for_a_connection),
         cmocka_unit_test(demoted__server_is_left_so_that_the_address_is_looked_up_again),
         cmocka_unit_test(bad__urls_are_refused_with_a_reason),
+        cmocka_unit_test(password__that_was_not_escaped_is_not_shown),
         cmocka_unit_test(password__file_is_read_without_its_end_of_line),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
