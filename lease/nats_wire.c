@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Owns the connection of the lease store "nats://" (nats.c, which runs a few threads of its own behind it).
+ * Owns the connection of the lease store "nats://" (nats.c, driven by nats_pump.c).
  *
  * Thread: any. One connection for all callers, counted; one caller connects, the others wait for it (mutex and
  * condition, neither held over I/O).
@@ -23,15 +23,17 @@
 #include "base/error.h"
 #include "base/thread.h"
 #include "base/util.h"
+#include "lease/nats_pump.h"
 
 #define WAIT_MS_MAX 1000u
 #define CANCEL_STEP_MS 20u /* how late a cancel may be noticed */
-#define PING_EVERY_MS 2000 /* a server that is silent for two of them is given up */
-#define PINGS_OUT_MAX 2
+#define SILENT_MS_MAX \
+    4000 /* a connection that leaves a request without an answer and was silent for longer is given up */
 #define URL_BYTES 300
 
 struct conn {
     natsConnection *nc;
+    struct hadb__nats_pump *pump;
     unsigned refs; /* mu of the owner */
 };
 
@@ -125,8 +127,7 @@ static natsStatus set_up(natsOptions *o, const struct hadb__lease_place *place, 
     s = s ? s : natsOptions_SetTimeout(o, timeout_ms);
     s = s ? s : natsOptions_SetAllowReconnect(o, false);
     s = s ? s : natsOptions_SetIgnoreDiscoveredServers(o, true);
-    s = s ? s : natsOptions_SetPingInterval(o, PING_EVERY_MS);
-    s = s ? s : natsOptions_SetMaxPingsOut(o, PINGS_OUT_MAX);
+    s = s ? s : natsOptions_SetPingInterval(o, 0); /* its timer would end what the pump reads */
     s = s ? s : natsOptions_SetSendAsap(o, true);
     s = s ? s : natsOptions_SetWriteDeadline(o, place->idle_ms_max);
     s = s ? s : natsOptions_SetErrorHandler(o, on_error, NULL);
@@ -159,13 +160,14 @@ static bool is_untrusted(natsStatus status, const char *text)
     return verdict || strstr(why, "alert") || strstr(why, "version") || strstr(why, "cert");
 }
 
-static bool connect_to(struct hadb__nats *n, unsigned host, int64_t timeout_ms,
-                       natsConnection **out, struct hadb__nats_reply *why)
+static bool connect_to(struct hadb__nats *n, unsigned host, int64_t timeout_ms, struct conn *c,
+                       struct hadb__nats_reply *why)
 {
     natsOptions *o = NULL;
     natsStatus s = natsOptions_Create(&o);
     s = s ? s : set_up(o, n->place, host, timeout_ms);
-    s = s ? s : natsConnection_Connect(out, o);
+    s = s ? s : hadb__nats_pump_use(c->pump, o);
+    s = s ? s : natsConnection_Connect(&c->nc, o);
     const char *text = s ? last_error(s) : "";
     if (s == NATS_CONNECTION_AUTH_FAILED) {
         why->refused = true;
@@ -183,7 +185,7 @@ static bool connect_to(struct hadb__nats *n, unsigned host, int64_t timeout_ms,
 
 /* Tries the host that was reached last, then the others; each gets its share of the time that is left. */
 static bool connect_any(struct hadb__nats *n, const struct hadb_call *call, unsigned *host,
-                        natsConnection **out, struct hadb__nats_reply *why)
+                        struct conn *c, struct hadb__nats_reply *why)
 {
     unsigned first = *host, len = (unsigned)n->place->hosts_len;
     for (unsigned i = 0; i < len; i++) {
@@ -196,12 +198,40 @@ static bool connect_any(struct hadb__nats *n, const struct hadb_call *call, unsi
         }
         uint64_t share = HADB_MAX(left / (len - i), (uint64_t)1);
         *host = (first + i) % len;
-        if (connect_to(n, *host, (int64_t)HADB_MIN(share, (uint64_t)n->place->connect_ms_max), out,
+        if (connect_to(n, *host, (int64_t)HADB_MIN(share, (uint64_t)n->place->connect_ms_max), c,
                        why)) {
             return true;
         }
     }
     return false;
+}
+
+static void conn_destroy(struct conn *c)
+{
+    hadb__nats_pump_destroy(c->pump, c->nc);
+    hadb_free(c);
+}
+
+/* A connection whose pump runs; NULL: @why has a failure. */
+static struct conn *conn_make(struct hadb__nats *n, const struct hadb_call *call, unsigned *host,
+                              struct hadb__nats_reply *why)
+{
+    struct hadb_error err = {0};
+    struct conn *c = hadb_calloc(1, sizeof(*c));
+    int r = c ? hadb__nats_pump_new(n->env, &c->pump, &err) : HADB_ENOMEM;
+    if (r == 0 && connect_any(n, call, host, c, why)) {
+        r = hadb__nats_pump_start(c->pump, &err);
+        if (r == 0) {
+            return c;
+        }
+    }
+    if (r) {
+        fail(why, HADB__HTTP_NO_MEMORY, c ? err.message : "out of memory");
+    }
+    if (c) {
+        conn_destroy(c);
+    }
+    return NULL;
 }
 
 static void conn_unref(struct hadb__nats *n, struct conn *c)
@@ -210,8 +240,7 @@ static void conn_unref(struct hadb__nats *n, struct conn *c)
     bool last = --c->refs == 0;
     hadb_mutex_unlock(&n->mu);
     if (last) {
-        natsConnection_Destroy(c->nc);
-        hadb_free(c);
+        conn_destroy(c);
     }
 }
 
@@ -233,13 +262,7 @@ static struct conn *conn_living(struct hadb__nats *n, struct conn **dead)
 static struct conn *conn_new(struct hadb__nats *n, const struct hadb_call *call, unsigned host,
                              struct hadb__nats_reply *why)
 {
-    struct conn *c = hadb_calloc(1, sizeof(*c));
-    if (!c) {
-        fail(why, HADB__HTTP_NO_MEMORY, "out of memory");
-    } else if (!connect_any(n, call, &host, &c->nc, why)) {
-        hadb_free(c);
-        c = NULL;
-    }
+    struct conn *c = conn_make(n, call, &host, why);
     hadb_mutex_lock(&n->mu);
     n->connecting = false;
     if (c) {
@@ -375,6 +398,21 @@ static void exchange(struct hadb__nats *n, const struct hadb_call *call, struct 
     natsInbox_Destroy(inbox);
 }
 
+/* A request found no answer: if the server has been silent for long, the next caller connects anew. */
+static void conn_doubt(struct hadb__nats *n, struct conn *c)
+{
+    uint64_t heard_ms = hadb__nats_pump_heard_ms(c->pump), now_ms = hadb_now_ms(n->env);
+    hadb_mutex_lock(&n->mu);
+    bool drop = n->conn == c && now_ms > heard_ms + SILENT_MS_MAX;
+    if (drop) {
+        n->conn = NULL;
+    }
+    hadb_mutex_unlock(&n->mu);
+    if (drop) {
+        conn_unref(n, c);
+    }
+}
+
 void hadb__nats_perform(struct hadb__nats *n, const struct hadb_call *call,
                         const struct hadb__nats_request *request, struct hadb__nats_reply *out)
 {
@@ -382,6 +420,9 @@ void hadb__nats_perform(struct hadb__nats *n, const struct hadb_call *call,
     struct conn *c = conn_take(n, call, out);
     if (c) {
         exchange(n, call, c, request, out);
+        if (out->failure == HADB__HTTP_LATE || out->failure == HADB__HTTP_IDLE) {
+            conn_doubt(n, c);
+        }
         conn_unref(n, c);
     }
 }

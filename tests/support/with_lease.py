@@ -419,6 +419,9 @@ class EtcdTls(Etcd):
     tls = True
 
 
+SLOW_S = 60  # for a handshake under a sanitizer on a busy machine; nats-server's own 2 s are over before it ends
+
+
 class Nats(Server):
     kind, tls, jetstream = "nats", False, True
 
@@ -427,14 +430,14 @@ class Nats(Server):
         self.config = os.path.join(self.folder, "config")
         users = f'{{user: me, password: "{self.secret}"}}, {{user: weak, password: ' \
                 f'"{self.secret}", permissions: {{publish: "nothing"}}}}'
-        lines = [f"listen: 127.0.0.1:{self.port}", f"authorization {{ users: [{users}] }}"]
+        lines = [f"listen: 127.0.0.1:{self.port}", f"authorization {{ timeout: {SLOW_S}, users: [{users}] }}"]
         if self.jetstream:
             lines.append(f'jetstream {{ store_dir: "{self.data}" }}')
         if self.tls:
             self.certificates = Certificates(self.folder)
             path = self.certificates.path
             lines.append(f'tls {{ cert_file: "{path("server.pem")}", key_file: '
-                         f'"{path("server.key")}", ca_file: "{path("ca.pem")}", verify: true }}')
+                         f'"{path("server.key")}", ca_file: "{path("ca.pem")}", verify: true, timeout: {SLOW_S} }}')
         with open(self.config, "w", encoding="utf-8") as out:
             out.write("\n".join(lines) + "\n")
 
