@@ -10,6 +10,7 @@ struct hadb_env;
 #define HADB_HTTP_ERROR_BYTES_MAX 8192u    /* of the body of a refusal; the rest is dropped */
 #define HADB_HTTP_DROPPED_BYTES_MAX 65536u /* then the connection is given up, the status counts */
 #define HADB_HTTP_HEADERS_BYTES_MAX 65536u
+#define HADB_HTTP_DIGEST_BYTES 512u
 #define HADB_HTTP_KEPT_MAX 64u   /* idle connections kept */
 #define HADB_HTTP_KEPT_S_MAX 15u /* and for how long: shorter than servers keep theirs */
 
@@ -59,6 +60,8 @@ struct hadb__http_reply {
     char etag[HADB_TAG_MAX + 1]; /* "" when absent, repeated, too long or not usable */
     char content_range[80];
     char region[40];                            /* x-amz-bucket-region */
+    char digest[HADB_HTTP_DIGEST_BYTES];        /* Content-Digest; "" when absent or too long */
+    char refusal[24];                           /* Hadb-Error */
     struct hadb_buf body;                       /* of a status 2xx */
     char error_body[HADB_HTTP_ERROR_BYTES_MAX]; /* of any other */
     size_t error_len;

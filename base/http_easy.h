@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * One request inside libcurl, for whoever drives it: base/http.c (one at a time, blocking) and
- * storage/s3_engine.c (many on one thread). Belongs to one thread at a time.
+ * storage/http_engine.c (many on one thread). Belongs to one thread at a time.
  */
 #ifndef HADB_BASE_HTTP_EASY_H
 #define HADB_BASE_HTTP_EASY_H

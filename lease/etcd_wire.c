@@ -31,7 +31,7 @@
 #define GRPC_UNAUTHENTICATED 16
 
 struct hadb__etcd {
-    const struct hadb__lease_place *place;
+    const struct hadb__net_place *place;
     const struct hadb_env *env;
     struct hadb__http *http;
     struct hadb_mutex mu;
@@ -117,8 +117,8 @@ static void send_to(struct hadb__etcd *e, const struct hadb_call *call, unsigned
                     const struct hadb__etcd_request *request, const char *token,
                     uint32_t connect_ms_max, struct hadb__http_reply *reply)
 {
-    const struct hadb__lease_place *place = e->place;
-    const struct hadb__lease_host *host = &place->hosts[member];
+    const struct hadb__net_place *place = e->place;
+    const struct hadb__net_place_host *host = &place->hosts[member];
     char url[URL_BYTES];
     const struct hadb__http_header headers[] = {{"Content-Type", "application/json"},
                                                 {"Authorization", token}};
@@ -202,7 +202,7 @@ static void token_drop(struct hadb__etcd *e, const char *token)
 {
     hadb_mutex_lock(&e->mu);
     if (e->token && strcmp(e->token, token) == 0) {
-        hadb__lease_secret_free(e->token);
+        hadb__secret_free(e->token);
         e->token = NULL;
     }
     hadb_mutex_unlock(&e->mu);
@@ -226,7 +226,7 @@ static int token_keep(struct hadb__etcd *e, const struct hadb__http_reply *reply
         return hadb_fail_nomem(err);
     }
     hadb_mutex_lock(&e->mu);
-    hadb__lease_secret_free(e->token);
+    hadb__secret_free(e->token);
     e->token = token;
     hadb_mutex_unlock(&e->mu);
     return 0;
@@ -249,7 +249,7 @@ static int login(struct hadb__etcd *e, const struct hadb_call *call, struct hadb
     memset(body, 0, strlen(body));
     free(body); /* foreign: json_dumps */
     int r = reply.failure != HADB__HTTP_FINE
-                ? hadb__lease_unheard(reply.failure, false, reply.sent, reply.text, err)
+                ? hadb__net_unheard(reply.failure, false, reply.sent, reply.text, err)
             : reply.status != 200 ? fail_refused(&reply, false, err)
                                   : token_keep(e, &reply, err);
     return hadb_wrap(err, r, "login");
@@ -261,7 +261,7 @@ static int outcome(const struct hadb__etcd_request *request, const struct hadb__
                    struct hadb_error *err)
 {
     if (reply->failure != HADB__HTTP_FINE) {
-        return hadb__lease_unheard(reply->failure, request->writes, reply->sent, reply->text, err);
+        return hadb__net_unheard(reply->failure, request->writes, reply->sent, reply->text, err);
     }
     return reply->status == 200 ? 0 : fail_refused(reply, request->writes, err);
 }
@@ -284,7 +284,7 @@ static int attempt(struct hadb__etcd *e, const struct hadb_call *call,
         r = r ? r : token_copy(e, &token, err);
     }
     if (r) {
-        hadb__lease_secret_free(token);
+        hadb__secret_free(token);
         int code = login_result(request, r);
         if (err) {
             err->code = code;
@@ -298,7 +298,7 @@ static int attempt(struct hadb__etcd *e, const struct hadb_call *call,
         (reply->failure == HADB__HTTP_LATE || reply->failure == HADB__HTTP_IDLE)) {
         token_drop(e, token);
     }
-    hadb__lease_secret_free(token);
+    hadb__secret_free(token);
     return 0;
 }
 
@@ -320,11 +320,11 @@ int hadb__etcd_perform(struct hadb__etcd *e, const struct hadb_call *call,
         r = r ? r : attempt(e, call, request, true, reply, &member, err);
     }
     r = r ? r : outcome(request, reply, err);
-    const struct hadb__lease_host *host = &e->place->hosts[member];
+    const struct hadb__net_place_host *host = &e->place->hosts[member];
     return hadb_wrap(err, r, "etcd at %.60s:%" PRIu16, host->name, host->port);
 }
 
-int hadb__etcd_open(const struct hadb__lease_place *place, const struct hadb_env *env,
+int hadb__etcd_open(const struct hadb__net_place *place, const struct hadb_env *env,
                     struct hadb__etcd **out, struct hadb_error *err)
 {
     struct hadb__etcd *e = hadb_calloc(1, sizeof(*e));
@@ -348,7 +348,7 @@ void hadb__etcd_close(struct hadb__etcd *e)
         return;
     }
     hadb__http_close(e->http);
-    hadb__lease_secret_free(e->token);
+    hadb__secret_free(e->token);
     hadb_mutex_deinit(&e->mu);
     hadb_free(e);
 }

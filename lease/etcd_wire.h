@@ -4,7 +4,7 @@
 #define HADB_LEASE_ETCD_WIRE_H
 #include <jansson.h>
 
-#include "lease/place.h"
+#include "base/place.h"
 
 #define HADB_ETCD_REPLY_BYTES_MAX 262144u
 
@@ -19,7 +19,7 @@ struct hadb__etcd_request {
 };
 
 /* @place and @env outlive it. HADB_ENOMEM, HADB_EIO. */
-int hadb__etcd_open(const struct hadb__lease_place *place, const struct hadb_env *env,
+int hadb__etcd_open(const struct hadb__net_place *place, const struct hadb_env *env,
                     struct hadb__etcd **out, struct hadb_error *err);
 void hadb__etcd_close(struct hadb__etcd *etcd); /* no request is running; NULL is fine */
 /*

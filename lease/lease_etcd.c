@@ -34,7 +34,7 @@
 
 struct etcd_leases {
     const struct hadb_env *env; /* const after init, like all below */
-    struct hadb__lease_place place;
+    struct hadb__net_place place;
     char *prefix;
     struct hadb__etcd *etcd;
 };
@@ -44,7 +44,7 @@ struct etcd_leases {
 /* Appends the name of @key as JSON wants it, in base64. 0 or HADB_ENOMEM. */
 static int put_key(const struct etcd_leases *l, const char *key, struct hadb_buf *out)
 {
-    char name[HADB_LEASE_PREFIX_BYTES_MAX + HADB_LEASE_KEY_BYTES_MAX + 2];
+    char name[HADB_PLACE_PREFIX_BYTES_MAX + HADB_LEASE_KEY_BYTES_MAX + 2];
     snprintf(name, sizeof(name), "%s/%s", l->prefix, key);
     return hadb__base64_encode(hadb_slice_str(name), out);
 }
@@ -322,7 +322,7 @@ static void etcd_close(void *self)
 {
     struct etcd_leases *l = self;
     hadb__etcd_close(l->etcd);
-    hadb__lease_place_deinit(&l->place);
+    hadb__net_place_deinit(&l->place);
     hadb_free(l->prefix);
     hadb_free(l);
 }
@@ -340,16 +340,16 @@ static const struct hadb_lease_ops etcd_ops = {
 
 static int etcd_init(struct etcd_leases *l, const struct hadb_url *url, struct hadb_error *err)
 {
-    static const char *const known[] = {HADB_LEASE_PLACE_PARAMS, "tls", NULL};
+    static const char *const known[] = {HADB_PLACE_PARAMS, "tls", NULL};
     const char *path = url->path[0] == '/' ? url->path + 1 : url->path;
     bool must = strcmp(url->scheme, "etcds") == 0;
     uint64_t tls = 0;
     int r = hadb_url_params_known(url, known, err);
     r = r ? r : hadb_url_param_u64(url, "tls", must, 1, must, &tls, err);
     r = r ? r
-          : hadb__lease_place_open(url, l->env, tls, ETCD_PORT, HADB_LEASE_HOSTS_MAX, &l->place,
-                                   err);
-    r = r ? r : hadb__lease_prefix_copy(path[0] ? path : ETCD_PREFIX, &l->prefix, err);
+          : hadb__net_place_open(url, l->env, "lease", tls, ETCD_PORT, HADB_PLACE_HOSTS_MAX,
+                                 &l->place, err);
+    r = r ? r : hadb__net_prefix_copy(path[0] ? path : ETCD_PREFIX, &l->prefix, err);
     if (r == 0 && !l->place.user != !l->place.password) {
         return hadb_fail(err, HADB_EINVAL,
                          "user and password go together: etcd://user:password@host");

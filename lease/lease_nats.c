@@ -49,7 +49,7 @@ enum { /* error codes of JetStream */
 
 struct nats_leases {
     const struct hadb_env *env; /* const after init, like all below but ready */
-    struct hadb__lease_place place;
+    struct hadb__net_place place;
     char bucket[BUCKET_BYTES_MAX + 1];
     uint64_t replicas;
     struct hadb__nats *nats;
@@ -110,14 +110,14 @@ static int judge(const struct hadb__nats_reply *reply, bool writes, struct hadb_
                          "nobody answers: is JetStream switched on, and ready?");
     }
     if (reply->failure != HADB__HTTP_FINE) {
-        return hadb__lease_unheard(reply->failure, writes, reply->sent, reply->text, err);
+        return hadb__net_unheard(reply->failure, writes, reply->sent, reply->text, err);
     }
     return 0;
 }
 
 static int wrap(const struct nats_leases *l, const char *what, int r, struct hadb_error *err)
 {
-    const struct hadb__lease_host *host = &l->place.hosts[0];
+    const struct hadb__net_place_host *host = &l->place.hosts[0];
     return hadb_wrap(err, r, "nats %s in %s at %.60s:%" PRIu16 "%s", what, l->bucket, host->name,
                      host->port, l->place.hosts_len > 1 ? ",…" : "");
 }
@@ -494,7 +494,7 @@ static void nats_close(void *self)
 {
     struct nats_leases *l = self;
     hadb__nats_close(l->nats);
-    hadb__lease_place_deinit(&l->place);
+    hadb__net_place_deinit(&l->place);
     hadb_free(l);
 }
 
@@ -526,14 +526,14 @@ static int read_bucket(const struct hadb_url *url, struct nats_leases *l, struct
 
 static int nats_init(struct nats_leases *l, const struct hadb_url *url, struct hadb_error *err)
 {
-    static const char *const known[] = {HADB_LEASE_PLACE_PARAMS, "tls", "replicas", NULL};
+    static const char *const known[] = {HADB_PLACE_PARAMS, "tls", "replicas", NULL};
     uint64_t tls = 0;
     int r = hadb_url_params_known(url, known, err);
     r = r ? r : hadb_url_param_u64(url, "tls", 0, 1, 0, &tls, err);
     r = r ? r : hadb_url_param_u64(url, "replicas", 1, REPLICAS_MAX, 1, &l->replicas, err);
     r = r ? r
-          : hadb__lease_place_open(url, l->env, tls, NATS_PORT, HADB_LEASE_HOSTS_MAX, &l->place,
-                                   err);
+          : hadb__net_place_open(url, l->env, "lease", tls, NATS_PORT, HADB_PLACE_HOSTS_MAX,
+                                 &l->place, err);
     r = r ? r : read_bucket(url, l, err);
     return r ? r : hadb__nats_open(&l->place, l->env, &l->nats, err);
 }

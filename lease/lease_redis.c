@@ -24,9 +24,9 @@
 #include "base/buf.h"
 #include "base/env.h"
 #include "base/error.h"
+#include "base/place.h"
 #include "base/util.h"
 #include "lease/lease_private.h"
-#include "lease/place.h"
 #include "lease/redis_wire.h"
 
 #define REDIS_PORT 6379u
@@ -34,7 +34,7 @@
 #define REDIS_WATCH_EVERY_MS 50u
 #define REDIS_PREFIX "hadb/lease/"
 #define NONCE_BYTES 16u
-#define KEY_BYTES (HADB_LEASE_PREFIX_BYTES_MAX + HADB_LEASE_KEY_BYTES_MAX + 1)
+#define KEY_BYTES (HADB_PLACE_PREFIX_BYTES_MAX + HADB_LEASE_KEY_BYTES_MAX + 1)
 
 /* ARGV: the tag that is expected ("" = no record), the new tag, the record. 1 = written, 0 = lost. */
 static const char script[] = "if (redis.call('HGET',KEYS[1],'t') or '')~=ARGV[1] then return 0 end "
@@ -42,7 +42,7 @@ static const char script[] = "if (redis.call('HGET',KEYS[1],'t') or '')~=ARGV[1]
 
 struct redis_leases {
     const struct hadb_env *env; /* const after init, like all below */
-    struct hadb__lease_place place;
+    struct hadb__net_place place;
     char *prefix;
     struct hadb__redis *redis;
     char digest[41]; /* SHA-1 of the script */
@@ -95,7 +95,7 @@ static int judge(const struct hadb__redis_reply *reply, bool writes, struct hadb
         return fail_refused(reply->text, false, err);
     }
     if (reply->failure != HADB__HTTP_FINE) {
-        return hadb__lease_unheard(reply->failure, writes, reply->sent, reply->text, err);
+        return hadb__net_unheard(reply->failure, writes, reply->sent, reply->text, err);
     }
     return reply->reply->type == REDIS_REPLY_ERROR ? fail_refused(reply->reply->str, writes, err)
                                                    : 0;
@@ -103,7 +103,7 @@ static int judge(const struct hadb__redis_reply *reply, bool writes, struct hadb
 
 static int wrap(const struct redis_leases *l, const char *what, int r, struct hadb_error *err)
 {
-    const struct hadb__lease_host *host = &l->place.hosts[0];
+    const struct hadb__net_place_host *host = &l->place.hosts[0];
     return hadb_wrap(err, r, "redis %s at %.60s:%" PRIu16, what, host->name, host->port);
 }
 
@@ -264,7 +264,7 @@ static void redis_close(void *self)
 {
     struct redis_leases *l = self;
     hadb__redis_close(l->redis);
-    hadb__lease_place_deinit(&l->place);
+    hadb__net_place_deinit(&l->place);
     hadb_free(l->prefix);
     hadb_free(l);
 }
@@ -283,14 +283,14 @@ static const struct hadb_lease_ops redis_ops = {
 static int read_url(const struct hadb_url *url, struct redis_leases *l, uint64_t *database,
                     struct hadb_error *err)
 {
-    static const char *const known[] = {HADB_LEASE_PLACE_PARAMS, "prefix", NULL};
+    static const char *const known[] = {HADB_PLACE_PARAMS, "prefix", NULL};
     const char *prefix = hadb_url_param(url, "prefix");
     const char *path = url->path[0] == '/' ? url->path + 1 : url->path;
     int r = hadb_url_params_known(url, known, err);
     r = r ? r
-          : hadb__lease_place_open(url, l->env, strcmp(url->scheme, "rediss") == 0, REDIS_PORT, 1,
-                                   &l->place, err);
-    r = r ? r : hadb__lease_prefix_copy(prefix ? prefix : REDIS_PREFIX, &l->prefix, err);
+          : hadb__net_place_open(url, l->env, "lease", strcmp(url->scheme, "rediss") == 0,
+                                 REDIS_PORT, 1, &l->place, err);
+    r = r ? r : hadb__net_prefix_copy(prefix ? prefix : REDIS_PREFIX, &l->prefix, err);
     if (r == 0 && l->place.user && !l->place.password) {
         return hadb_fail(err, HADB_EINVAL, "a user needs a password: redis://user:password@host");
     }

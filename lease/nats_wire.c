@@ -38,7 +38,7 @@ struct conn {
 };
 
 struct hadb__nats {
-    const struct hadb__lease_place *place;
+    const struct hadb__net_place *place;
     const struct hadb_env *env;
     struct hadb_mutex mu;
     struct hadb_cond changed;
@@ -94,7 +94,7 @@ static void on_error(natsConnection *nc, natsSubscription *sub, natsStatus statu
     (void)nc, (void)sub, (void)status, (void)arg;
 }
 
-static natsStatus set_user(natsOptions *o, const struct hadb__lease_place *place)
+static natsStatus set_user(natsOptions *o, const struct hadb__net_place *place)
 {
     if (place->user && place->password) {
         return natsOptions_SetUserInfo(o, place->user, place->password);
@@ -104,7 +104,7 @@ static natsStatus set_user(natsOptions *o, const struct hadb__lease_place *place
 }
 
 /* nats.c checks the name in a certificate only where it is told the name. */
-static natsStatus set_tls(natsOptions *o, const struct hadb__lease_place *place, const char *host)
+static natsStatus set_tls(natsOptions *o, const struct hadb__net_place *place, const char *host)
 {
     char name[256];
     size_t len = strlen(host);
@@ -116,7 +116,7 @@ static natsStatus set_tls(natsOptions *o, const struct hadb__lease_place *place,
     return s || !place->cert ? s : natsOptions_LoadCertificatesChain(o, place->cert, place->key);
 }
 
-static natsStatus set_up(natsOptions *o, const struct hadb__lease_place *place, unsigned host,
+static natsStatus set_up(natsOptions *o, const struct hadb__net_place *place, unsigned host,
                          int64_t timeout_ms)
 {
     char url[URL_BYTES];
@@ -498,7 +498,7 @@ void hadb__nats_unsubscribe(struct hadb__nats_sub *sub)
 
 /* --- opening and closing ------------------------------------------------------------------------ */
 
-int hadb__nats_open(const struct hadb__lease_place *place, const struct hadb_env *env,
+int hadb__nats_open(const struct hadb__net_place *place, const struct hadb_env *env,
                     struct hadb__nats **out, struct hadb_error *err)
 {
     struct hadb__nats *n = hadb_calloc(1, sizeof(*n));

@@ -2,7 +2,7 @@
 /* One shared connection to a NATS server: requests with a deadline, and messages that come by themselves. Any thread. */
 #ifndef HADB_LEASE_NATS_WIRE_H
 #define HADB_LEASE_NATS_WIRE_H
-#include "lease/place.h"
+#include "base/place.h"
 
 struct hadb__nats;
 struct hadb__nats_sub;
@@ -25,7 +25,7 @@ struct hadb__nats_reply {
 };
 
 /* @place and @env outlive it. HADB_ENOMEM, HADB_EIO. */
-int hadb__nats_open(const struct hadb__lease_place *place, const struct hadb_env *env,
+int hadb__nats_open(const struct hadb__net_place *place, const struct hadb_env *env,
                     struct hadb__nats **out, struct hadb_error *err);
 void hadb__nats_close(
     struct hadb__nats *nats); /* no call is running, no subscription is left; NULL is fine */

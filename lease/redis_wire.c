@@ -41,7 +41,7 @@ struct conn {
 };
 
 struct hadb__redis {
-    const struct hadb__lease_place *place;
+    const struct hadb__net_place *place;
     const struct hadb_env *env;
     char url[320];
     char database[12];
@@ -121,7 +121,7 @@ static bool wait_for(struct exchange *x, struct conn *c, short events)
 
 static bool set_up(const struct hadb__redis *redis, struct conn *c)
 {
-    const struct hadb__lease_place *place = redis->place;
+    const struct hadb__net_place *place = redis->place;
     CURL *easy = c->easy;
     bool ok = curl_easy_setopt(easy, CURLOPT_URL, redis->url) == CURLE_OK;
     curl_easy_setopt(easy, CURLOPT_CONNECT_ONLY, 1L);
@@ -283,7 +283,7 @@ static bool greet_with(struct exchange *x, struct conn *c, const struct hadb_sli
 
 static bool greet(struct exchange *x, struct conn *c)
 {
-    const struct hadb__lease_place *place = x->redis->place;
+    const struct hadb__net_place *place = x->redis->place;
     struct hadb_slice auth[3] = {hadb_slice_str("AUTH")};
     size_t len = 1;
     if (place->user) {
@@ -415,7 +415,7 @@ void hadb__redis_reply_deinit(struct hadb__redis_reply *reply)
     *reply = (struct hadb__redis_reply){0};
 }
 
-int hadb__redis_open(const struct hadb__lease_place *place, const struct hadb_env *env,
+int hadb__redis_open(const struct hadb__net_place *place, const struct hadb_env *env,
                      unsigned database, struct hadb__redis **out, struct hadb_error *err)
 {
     int r = hadb__http_start(err);

@@ -2,7 +2,7 @@
 /* Connections to one Redis server: commands out, replies in, until a deadline or a cancel. Any thread. */
 #ifndef HADB_LEASE_REDIS_WIRE_H
 #define HADB_LEASE_REDIS_WIRE_H
-#include "lease/place.h"
+#include "base/place.h"
 
 #define HADB_REDIS_ARGS_MAX 8u
 #define HADB_REDIS_REPLY_BYTES_MAX (HADB_LEASE_RECORD_BYTES_MAX + 16384u)
@@ -21,7 +21,7 @@ struct hadb__redis_reply {
 };
 
 /* @place and @env outlive it; @database is selected on each connection. HADB_ENOMEM, HADB_EIO. */
-int hadb__redis_open(const struct hadb__lease_place *place, const struct hadb_env *env,
+int hadb__redis_open(const struct hadb__net_place *place, const struct hadb_env *env,
                      unsigned database, struct hadb__redis **out, struct hadb_error *err);
 void hadb__redis_close(struct hadb__redis *redis); /* no command is running; NULL is fine */
 /* Sends one command and reads its reply. @out is replaced. */

@@ -13,7 +13,6 @@
 #include <string.h>
 
 #include "base/error.h"
-#include "base/url.h"
 #include "storage/s3_private.h"
 
 #define SKEW_S_MIN 240 /* a clock that differs more explains a refusal without a reason */
@@ -349,46 +348,6 @@ enum hadb__s3_advice hadb__s3_advise(const struct hadb__s3_request *request,
 }
 
 /* --- parts of a reply --------------------------------------------------------------------------- */
-
-/* "bytes FIRST-LAST/TOTAL" (or /"*"); false when it is anything else. */
-static bool read_content_range(const char *text, uint64_t *first, uint64_t *last)
-{
-    char copy[80];
-    size_t len = strnlen(text, sizeof(copy) - 1);
-    memcpy(copy, text, len);
-    copy[len] = '\0';
-    char *dash = strchr(copy, '-'), *slash = strchr(copy, '/');
-    if (strncmp(copy, "bytes ", 6) != 0 || !dash || !slash || dash > slash) {
-        return false;
-    }
-    *dash = *slash = '\0';
-    return hadb_parse_u64(copy + 6, 0, INT64_MAX, first) &&
-           hadb_parse_u64(dash + 1, *first, INT64_MAX, last);
-}
-
-int hadb__s3_range_of(const struct hadb__s3_request *request, const struct hadb__http_reply *reply,
-                      struct hadb_slice *out, struct hadb_error *err)
-{
-    uint64_t first = 0, last = 0;
-    size_t all = reply->body.len;
-    if (reply->status == 416) {
-        *out = (struct hadb_slice){0};
-        return 0;
-    }
-    if (reply->status == 200) { /* the whole object: the server does not know ranges */
-        size_t from = request->offset < all ? (size_t)request->offset : all;
-        size_t len = HADB_MIN((size_t)request->len, all - from);
-        *out = (struct hadb_slice){.data = len ? reply->body.data + from : NULL, .len = len};
-        return 0;
-    }
-    if (!read_content_range(reply->content_range, &first, &last) || first != request->offset ||
-        last - first + 1 != all || all > request->len) {
-        return hadb_fail(err, HADB_EIO,
-                         "s3 get_range: the reply is another range than was asked for");
-    }
-    *out = (struct hadb_slice){.data = reply->body.data, .len = all};
-    return 0;
-}
 
 int hadb__s3_delete_result(const struct hadb__s3_config *config,
                            const struct hadb__http_reply *reply, struct hadb_error *err)

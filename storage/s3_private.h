@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * What the files of the S3 backend share. A request is built (s3_request.c), signed, performed (base/http.c,
- * or s3_engine.c without blocking) and judged (s3_outcome.c): all but the performing are functions of their arguments.
+ * or http_engine.c without blocking) and judged (s3_outcome.c): all but the performing are functions of their arguments.
  */
 #ifndef HADB_STORAGE_S3_PRIVATE_H
 #define HADB_STORAGE_S3_PRIVATE_H
 #include "base/http.h"
 #include "base/url.h"
 #include "storage/counters.h"
+#include "storage/http_io.h"
 #include "storage/s3_creds.h"
 #include "storage/s3_sign.h"
 #include "storage/s3_xml.h"
@@ -62,11 +63,11 @@ struct hadb__s3_request {
     struct hadb_buf path, query; /* encoded, NUL-terminated */
     struct hadb_slice body;
     struct hadb_buf own_body; /* behind body, when it was made here */
-    uint64_t offset, len;     /* get_range: what was asked for */
     size_t reply_bytes_max;
     struct hadb_buf url, authorization; /* NUL-terminated; by sign */
     char condition[HADB_TAG_MAX + 1];
-    char range[64], content_md5[32], crc32c[16], payload_hash[72], date[HADB_S3_DATE_BYTES];
+    char range[HADB_HTTP_RANGE_BYTES], content_md5[32], crc32c[16], payload_hash[72],
+        date[HADB_S3_DATE_BYTES];
     struct hadb__http_header headers[HADB_S3_SIGNED_HEADERS_MAX]; /* point into this struct */
     size_t headers_len;                                           /* all to be sent */
     size_t fixed_len; /* the first of them, which are there before it is signed */
@@ -75,8 +76,9 @@ struct hadb__s3_request {
 /* Builders, one per operation: 0, HADB_EINVAL (key too long with the prefix), HADB_ENOMEM. */
 int hadb__s3_build_get(const struct hadb__s3_config *config, const char *key,
                        struct hadb__s3_request *out, struct hadb_error *err);
-int hadb__s3_build_range(const struct hadb__s3_config *config, const char *key, uint64_t offset,
-                         size_t len, struct hadb__s3_request *out, struct hadb_error *err);
+/* A look at the object where the range cannot be asked for, and is empty. */
+int hadb__s3_build_range(const struct hadb__s3_config *config, const struct hadb_storage_io *io,
+                         struct hadb__s3_request *out, struct hadb_error *err);
 int hadb__s3_build_head(const struct hadb__s3_config *config, const char *key,
                         struct hadb__s3_request *out, struct hadb_error *err);
 /* The only PUT of an object that there is: it always has a condition. @expected NULL: the key must be absent. */
@@ -137,9 +139,6 @@ int hadb__s3_outcome(const struct hadb__s3_config *config, const struct hadb__s3
 bool hadb__s3_is_doubtful(const struct hadb__s3_request *request,
                           const struct hadb__http_reply *reply, int r);
 int hadb__s3_confirmed(int r, struct hadb_error *err);
-/* get_range after 0: which part of the body is the answer. 0, HADB_EIO (the reply is another range). */
-int hadb__s3_range_of(const struct hadb__s3_request *request, const struct hadb__http_reply *reply,
-                      struct hadb_slice *out, struct hadb_error *err);
 /* delete_many after 0: did the reply report keys that are still there? 0 or a failure. */
 int hadb__s3_delete_result(const struct hadb__s3_config *config,
                            const struct hadb__http_reply *reply, struct hadb_error *err);

@@ -109,19 +109,17 @@ int hadb__s3_build_get(const struct hadb__s3_config *config, const char *key,
     return end(out, set_object(config, key, out, err));
 }
 
-int hadb__s3_build_range(const struct hadb__s3_config *config, const char *key, uint64_t offset,
-                         size_t len, struct hadb__s3_request *out, struct hadb_error *err)
+int hadb__s3_build_range(const struct hadb__s3_config *config, const struct hadb_storage_io *io,
+                         struct hadb__s3_request *out, struct hadb_error *err)
 {
-    HADB_ASSERT(len > 0 && offset <= (uint64_t)INT64_MAX - len);
     begin(config, HADB_STORAGE_OP_GET_RANGE, "GET", out);
-    out->offset = offset;
-    out->len = len;
     out->reply_bytes_max = HADB_OBJECT_BYTES_MAX; /* a server may send the whole object instead */
-    snprintf(out->range, sizeof(out->range), "bytes=%llu-%llu", (unsigned long long)offset,
-             (unsigned long long)(offset + len - 1));
+    if (!hadb__http_range(io, out->range)) {
+        return hadb__s3_build_head(config, io->key, out, err);
+    }
     add_header(out, "Range", out->range);
     add_header(out, "Cache-Control", "no-store");
-    return end(out, set_object(config, key, out, err));
+    return end(out, set_object(config, io->key, out, err));
 }
 
 int hadb__s3_build_head(const struct hadb__s3_config *config, const char *key,

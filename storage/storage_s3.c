@@ -9,8 +9,7 @@
  * blocking: storage_s3_submit.c.
  * Failure modes: storage/s3_outcome.c.
  *
- * Atomics: the clock offset (relaxed: any of the values that were learnt will do) and the counters of usage
- * (relaxed: they order nothing).
+ * Atomics: the clock offset (relaxed: any of the values that were learnt will do).
  */
 #include <string.h>
 
@@ -50,23 +49,10 @@ struct hadb__http_request hadb__s3_http_request(const struct hadb__s3 *s,
     };
 }
 
-static void add(uint64_t *counter, uint64_t n)
-{
-    __atomic_fetch_add(counter, n, __ATOMIC_RELAXED);
-}
-
 void hadb__s3_count(struct hadb__s3 *s, const struct hadb__s3_request *q,
                     const struct hadb__http_reply *reply)
 {
-    if (!reply->sent) {
-        return;
-    }
-    bool gets = strcmp(q->method, "HEAD") == 0 ||
-                (strcmp(q->method, "GET") == 0 && q->op != HADB_STORAGE_OP_LIST);
-    bool deletes = strcmp(q->method, "DELETE") == 0;
-    add(gets ? &s->usage.gets : deletes ? &s->usage.deletes : &s->usage.puts, 1);
-    add(&s->usage.sent_bytes, q->body.len);
-    add(&s->usage.received_bytes, reply->body.len);
+    hadb__http_count(&s->usage, q->method, q->op == HADB_STORAGE_OP_LIST, q->body.len, reply);
 }
 
 void hadb__s3_learn_clock(struct hadb__s3 *s, int64_t signed_at_s, int64_t server_s)
@@ -166,74 +152,12 @@ int hadb__s3_io_build(const struct hadb__s3_config *config, const struct hadb_st
     case HADB_IO_GET:
         return hadb__s3_build_get(config, io->key, out, err);
     case HADB_IO_GET_RANGE:
-        if (io->len > 0 && io->offset <= (uint64_t)INT64_MAX - io->len) {
-            return hadb__s3_build_range(config, io->key, io->offset, io->len, out, err);
-        }
-        return hadb__s3_build_head(config, io->key, out, err); /* cannot be asked, and is empty */
+        return hadb__s3_build_range(config, io, out, err);
     case HADB_IO_HEAD:
         return hadb__s3_build_head(config, io->key, out, err);
     default:
         return hadb__s3_build_put(config, io->key, io->body,
                                   io->type == HADB_IO_REPLACE ? io->expected : NULL, out, err);
-    }
-}
-
-static int take_range(const struct hadb_storage_io *io, const struct hadb__s3_request *q,
-                      struct hadb__http_reply *reply, struct hadb_error *err)
-{
-    struct hadb_slice part = {0};
-    if (q->op == HADB_STORAGE_OP_HEAD) {
-        hadb_buf_clear(io->out);
-        return 0;
-    }
-    int r = hadb__s3_range_of(q, reply, &part, err);
-    if (r) {
-        return r;
-    }
-    if (reply->status == 206) {
-        hadb_buf_deinit(io->out);
-        *io->out = hadb_buf_take(&reply->body);
-        return 0;
-    }
-    if (hadb_buf_reserve(io->out, part.len)) {
-        return hadb_fail_nomem(err);
-    }
-    hadb_buf_clear(io->out);
-    return hadb_buf_append(io->out, part.data, part.len) ? hadb_fail_nomem(err) : 0;
-}
-
-int hadb__s3_io_take(const struct hadb_storage_io *io, const struct hadb__s3_request *q,
-                     struct hadb__http_reply *reply, struct hadb_error *err)
-{
-    if (io->type == HADB_IO_GET_RANGE) {
-        return take_range(io, q, reply, err);
-    }
-    if (io->type == HADB_IO_GET) {
-        hadb_buf_deinit(io->out);
-        *io->out = hadb_buf_take(&reply->body);
-    }
-    if (io->type == HADB_IO_HEAD) {
-        io->meta->size_bytes = (uint64_t)reply->length;
-    }
-    struct hadb_tag *tag = io->type == HADB_IO_HEAD ? &io->meta->tag : io->tag;
-    if (tag) {
-        memcpy(tag->s, reply->etag, sizeof(tag->s));
-    }
-    return 0;
-}
-
-void hadb__s3_io_lend(const struct hadb_storage_io *io, struct hadb__http_reply *reply)
-{
-    if (io->out && io->out->len == 0) {
-        reply->body = hadb_buf_take(io->out);
-    }
-}
-
-void hadb__s3_io_return(const struct hadb_storage_io *io, struct hadb__http_reply *reply)
-{
-    if (io->out && io->out->cap == 0) {
-        *io->out = hadb_buf_take(&reply->body);
-        hadb_buf_clear(io->out);
     }
 }
 
@@ -255,14 +179,14 @@ static int run(struct hadb__s3 *s, const struct hadb_storage_io *io, struct hadb
     if (r) {
         return r;
     }
-    hadb__s3_io_lend(io, &reply);
+    hadb__http_io_lend(io, &reply);
     r = hadb__s3_perform(s, io->call, &q, &reply, err);
     if (hadb__s3_is_doubtful(&q, &reply, r)) {
         r = confirm(s, io, &reply, err);
     }
-    r = r ? r : hadb__s3_io_take(io, &q, &reply, err);
+    r = r ? r : hadb__http_io_take(io, &reply, err);
     if (r) {
-        hadb__s3_io_return(io, &reply);
+        hadb__http_io_return(io, &reply);
     }
     return r;
 }
@@ -438,14 +362,7 @@ static uint32_t s3_caps(void *self)
 
 static void s3_usage(void *self, struct hadb_storage_usage *out)
 {
-    const struct hadb__s3 *s = self;
-    *out = (struct hadb_storage_usage){
-        .puts = __atomic_load_n(&s->usage.puts, __ATOMIC_RELAXED),
-        .gets = __atomic_load_n(&s->usage.gets, __ATOMIC_RELAXED),
-        .deletes = __atomic_load_n(&s->usage.deletes, __ATOMIC_RELAXED),
-        .sent_bytes = __atomic_load_n(&s->usage.sent_bytes, __ATOMIC_RELAXED),
-        .received_bytes = __atomic_load_n(&s->usage.received_bytes, __ATOMIC_RELAXED),
-    };
+    hadb__http_usage(&((struct hadb__s3 *)self)->usage, out);
 }
 
 static void s3_close(void *self)

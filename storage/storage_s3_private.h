@@ -3,7 +3,8 @@
 #ifndef HADB_STORAGE_S3_PRIVATE_STORE_H
 #define HADB_STORAGE_S3_PRIVATE_STORE_H
 #include "base/thread.h"
-#include "storage/s3_engine.h"
+#include "storage/http_engine.h"
+#include "storage/http_io.h"
 #include "storage/s3_private.h"
 
 #define HADB_S3_WHOLE_BYTES_MAX (16u << 20) /* a create of more goes in parts */
@@ -41,12 +42,6 @@ int hadb__s3_perform(struct hadb__s3 *s, const struct hadb_call *call, struct ha
                      struct hadb__http_reply *reply, struct hadb_error *err);
 int hadb__s3_io_build(const struct hadb__s3_config *config, const struct hadb_storage_io *io,
                       struct hadb__s3_request *out, struct hadb_error *err);
-/* The memory of an empty output holds the body of the reply, and comes back when there is none. */
-void hadb__s3_io_lend(const struct hadb_storage_io *io, struct hadb__http_reply *reply);
-void hadb__s3_io_return(const struct hadb_storage_io *io, struct hadb__http_reply *reply);
-/* After an outcome of 0: the outputs. */
-int hadb__s3_io_take(const struct hadb_storage_io *io, const struct hadb__s3_request *q,
-                     struct hadb__http_reply *reply, struct hadb_error *err);
 
 /* storage_s3_submit.c */
 int hadb__s3_submit(void *self, struct hadb_storage_io *io, struct hadb_error *err);

@@ -100,9 +100,9 @@ static void on_done(struct hadb__task *task)
             return;
         }
     }
-    r = r ? r : hadb__s3_io_take(io, &op->q, &op->reply, &io->err);
+    r = r ? r : hadb__http_io_take(io, &op->reply, &io->err);
     if (r) {
-        hadb__s3_io_return(io, &op->reply);
+        hadb__http_io_return(io, &op->reply);
     }
     if (r < 0 && advice == HADB__S3_RENEW_CREDENTIALS) {
         reject(op);
@@ -123,10 +123,10 @@ int hadb__s3_submit(void *self, struct hadb_storage_io *io, struct hadb_error *e
         (struct hadb__task){.call = io->call, .reply = &op->reply, .done = on_done, .arg = op};
     io->err = (struct hadb_error){0};
     int r = hadb__s3_io_build(&op->s->config, io, &op->q, err);
-    hadb__s3_io_lend(io, &op->reply);
+    hadb__http_io_lend(io, &op->reply);
     r = r ? r : send_op(op, err);
     if (r) {
-        hadb__s3_io_return(io, &op->reply);
+        hadb__http_io_return(io, &op->reply);
         op_free(op);
     }
     return r;

@@ -209,7 +209,7 @@ static int complete(struct upload *up, struct hadb_error *err)
     int r = hadb__s3_build_complete(&up->s->config, up->io->key, up->id, up->parts, up->parts_len,
                                     &q, err);
     r = r ? r : hadb__s3_perform(up->s, up->io->call, &q, &reply, err);
-    return r ? r : hadb__s3_io_take(up->io, &q, &reply, err);
+    return r ? r : hadb__http_io_take(up->io, &reply, err);
 }
 
 static int abort_upload(struct hadb__s3 *s, const struct hadb_call *call, const char *key,

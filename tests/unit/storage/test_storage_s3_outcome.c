@@ -416,16 +416,14 @@ static void range__must_be_the_one_that_was_asked_for(void **state)
         {200, "", "01", 0, ""},
         {416, "bytes */2", "", 0, ""},
     };
-    struct hadb__s3_request q = request_of(HADB_STORAGE_OP_GET_RANGE);
-    q.offset = 3;
-    q.len = 4;
+    const struct hadb_storage_io io = {.type = HADB_IO_GET_RANGE, .offset = 3, .len = 4};
     for (size_t i = 0; i < HADB_LEN(cases); i++) {
         struct hadb_slice part = {0};
         struct hadb_error err = {0};
         struct hadb__http_reply *r = answer(cases[i].status, NULL);
         strcpy(r->content_range, cases[i].content_range);
         assert_int_equal(hadb_buf_append_str(&r->body, cases[i].body), 0);
-        assert_int_equal(hadb__s3_range_of(&q, r, &part, &err), cases[i].want);
+        assert_int_equal(hadb__http_range_of(&io, r, &part, &err), cases[i].want);
         if (cases[i].part) {
             assert_true(hadb_slice_eq(part, hadb_slice_str(cases[i].part)));
         }

@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Owns reading what the URLs of lease servers have in common, "scheme://[user[:password]@]host[:port][,…]/…?…",
+ * Owns reading what the URLs of servers have in common, "scheme://[user[:password]@]host[:port][,…]/…?…",
  * and the verdict on a server that was not heard.
  *
  * Thread: any; no state.
  * Invariants: secrets are wiped when they are freed and part of no message.
  * Failure modes: HADB_EINVAL naming the part; HADB_EIO or HADB_EAUTH for a password file; HADB_ENOMEM.
  */
-#include "lease/place.h"
+#include "base/place.h"
 
 #include <openssl/crypto.h>
 #include <string.h>
@@ -23,7 +23,7 @@
 #define LIMIT_MS_MAX 600000u
 #define HOST_BYTES_MAX 255u
 
-void hadb__lease_secret_free(char *secret)
+void hadb__secret_free(char *secret)
 {
     if (secret) {
         OPENSSL_cleanse(secret, strlen(secret));
@@ -31,17 +31,17 @@ void hadb__lease_secret_free(char *secret)
     }
 }
 
-void hadb__lease_place_deinit(struct hadb__lease_place *place)
+void hadb__net_place_deinit(struct hadb__net_place *place)
 {
     for (size_t i = 0; i < place->hosts_len; i++) {
         hadb_free(place->hosts[i].name);
     }
-    hadb__lease_secret_free(place->user);
-    hadb__lease_secret_free(place->password);
+    hadb__secret_free(place->user);
+    hadb__secret_free(place->password);
     hadb_free(place->ca);
     hadb_free(place->cert);
     hadb_free(place->key);
-    *place = (struct hadb__lease_place){0};
+    *place = (struct hadb__net_place){0};
 }
 
 static int copy_param(const struct hadb_url *url, const char *name, char **out,
@@ -66,7 +66,7 @@ static int copy_bytes(const char *text, size_t len, char **out, struct hadb_erro
 }
 
 /* "user", "user:password" or ":password"; @len bytes, decoded. */
-static int read_user(const char *text, size_t len, struct hadb__lease_place *out,
+static int read_user(const char *text, size_t len, struct hadb__net_place *out,
                      struct hadb_error *err)
 {
     const char *colon = memchr(text, ':', len);
@@ -100,9 +100,9 @@ static bool host_is_loopback(const char *name)
 
 /* One "host", "host:port", "[::1]:port". */
 static int read_host(const char *text, size_t len, uint16_t port_default,
-                     struct hadb__lease_place *out, struct hadb_error *err)
+                     struct hadb__net_place *out, struct hadb_error *err)
 {
-    struct hadb__lease_host *host = &out->hosts[out->hosts_len];
+    struct hadb__net_place_host *host = &out->hosts[out->hosts_len];
     size_t name_len = len;
     while (name_len > 0 && text[name_len - 1] != ':' && text[name_len - 1] != ']') {
         name_len--;
@@ -130,7 +130,7 @@ static int read_host(const char *text, size_t len, uint16_t port_default,
 }
 
 static int read_hosts(const char *text, uint16_t port_default, size_t hosts_max,
-                      struct hadb__lease_place *out, struct hadb_error *err)
+                      struct hadb__net_place *out, struct hadb_error *err)
 {
     for (;;) {
         size_t len = strcspn(text, ",");
@@ -147,7 +147,7 @@ static int read_hosts(const char *text, uint16_t port_default, size_t hosts_max,
 
 /* One line of a file, without the end of the line. */
 static int read_password_file(const struct hadb_url *url, const struct hadb_env *env,
-                              struct hadb__lease_place *out, struct hadb_error *err)
+                              struct hadb__net_place *out, struct hadb_error *err)
 {
     const char *path = hadb_url_param(url, "password_file");
     struct hadb_buf bytes = {0};
@@ -157,7 +157,7 @@ static int read_password_file(const struct hadb_url *url, const struct hadb_env 
     if (out->password) {
         return hadb_fail(err, HADB_EINVAL, "a password and password_file=: give one of them");
     }
-    int r = hadb_fs_read_file(&env->fs, path, HADB_LEASE_SECRET_BYTES_MAX, &bytes, err);
+    int r = hadb_fs_read_file(&env->fs, path, HADB_PLACE_SECRET_BYTES_MAX, &bytes, err);
     if (r == HADB_ABSENT) {
         r = hadb_fail(err, HADB_EINVAL, "password_file=%.100s is not there", path);
     }
@@ -180,7 +180,7 @@ static int read_password_file(const struct hadb_url *url, const struct hadb_env 
     return r;
 }
 
-static int read_limits(const struct hadb_url *url, struct hadb__lease_place *out,
+static int read_limits(const struct hadb_url *url, struct hadb__net_place *out,
                        struct hadb_error *err)
 {
     uint64_t connect_ms = 0, idle_ms = 0;
@@ -195,7 +195,7 @@ static int read_limits(const struct hadb_url *url, struct hadb__lease_place *out
 }
 
 static int place_read(const struct hadb_url *url, const struct hadb_env *env, uint16_t port_default,
-                      size_t hosts_max, struct hadb__lease_place *out, struct hadb_error *err)
+                      size_t hosts_max, struct hadb__net_place *out, struct hadb_error *err)
 {
     const char *at = strrchr(url->authority, '@'); /* one user for all hosts, before the first */
     if (strchr(url->path, '@')) { /* then what seems to be the host is a part of the password */
@@ -219,19 +219,19 @@ static int place_read(const struct hadb_url *url, const struct hadb_env *env, ui
     return r;
 }
 
-int hadb__lease_place_open(const struct hadb_url *url, const struct hadb_env *env, bool tls,
-                           uint16_t port_default, size_t hosts_max, struct hadb__lease_place *out,
-                           struct hadb_error *err)
+int hadb__net_place_open(const struct hadb_url *url, const struct hadb_env *env,
+                         const char *component, bool tls, uint16_t port_default, size_t hosts_max,
+                         struct hadb__net_place *out, struct hadb_error *err)
 {
-    HADB_ASSERT(hosts_max >= 1 && hosts_max <= HADB_LEASE_HOSTS_MAX);
-    struct hadb__lease_place place = {.tls = tls};
+    HADB_ASSERT(hosts_max >= 1 && hosts_max <= HADB_PLACE_HOSTS_MAX);
+    struct hadb__net_place place = {.tls = tls};
     int r = place_read(url, env, port_default, hosts_max, &place, err);
     if (r) {
-        hadb__lease_place_deinit(&place);
+        hadb__net_place_deinit(&place);
         return r;
     }
     if ((place.password || place.user) && !tls && !place.loopback) {
-        hadb_log(env, HADB_LOG_WARN, "lease", NULL,
+        hadb_log(env, HADB_LOG_WARN, component, NULL,
                  "%s://%s: the password travels in clear: use TLS", url->scheme,
                  place.hosts[0].name);
     }
@@ -239,12 +239,12 @@ int hadb__lease_place_open(const struct hadb_url *url, const struct hadb_env *en
     return 0;
 }
 
-int hadb__lease_prefix_copy(const char *text, char **out, struct hadb_error *err)
+int hadb__net_prefix_copy(const char *text, char **out, struct hadb_error *err)
 {
-    size_t len = strnlen(text, HADB_LEASE_PREFIX_BYTES_MAX + 1);
-    if (len > HADB_LEASE_PREFIX_BYTES_MAX) {
+    size_t len = strnlen(text, HADB_PLACE_PREFIX_BYTES_MAX + 1);
+    if (len > HADB_PLACE_PREFIX_BYTES_MAX) {
         return hadb_fail(err, HADB_EINVAL, "the prefix is longer than %u bytes",
-                         HADB_LEASE_PREFIX_BYTES_MAX);
+                         HADB_PLACE_PREFIX_BYTES_MAX);
     }
     for (size_t i = 0; i < len; i++) {
         if ((unsigned char)text[i] < 0x20 || text[i] == 0x7f) {
@@ -280,8 +280,8 @@ static int code_of_failure(enum hadb__http_failure failure, bool writes, bool se
     }
 }
 
-int hadb__lease_unheard(enum hadb__http_failure failure, bool writes, bool sent, const char *text,
-                        struct hadb_error *err)
+int hadb__net_unheard(enum hadb__http_failure failure, bool writes, bool sent, const char *text,
+                      struct hadb_error *err)
 {
     int code = code_of_failure(failure, writes, sent);
     if (code == HADB_EAUTH) {

@@ -4,8 +4,8 @@
  * readable when there is something to do: an event loop watches it and calls drive, or a caller that may block
  * waits with hadb__engine_wait. All functions from one thread at a time.
  */
-#ifndef HADB_STORAGE_S3_ENGINE_H
-#define HADB_STORAGE_S3_ENGINE_H
+#ifndef HADB_STORAGE_HTTP_ENGINE_H
+#define HADB_STORAGE_HTTP_ENGINE_H
 #include "base/http.h"
 
 #define HADB_ENGINE_CONNECTIONS_MAX 64u /* further requests wait for one of them */

@@ -12,7 +12,7 @@
  * The timer is set again only for an earlier time: one that fires too early costs one drive without work, one
  * system call less per request is worth more.
  */
-#include "storage/s3_engine.h"
+#include "storage/http_engine.h"
 
 #include <errno.h>
 #include <poll.h>
