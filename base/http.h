@@ -61,6 +61,7 @@ struct hadb__http_reply {
     char content_range[80];
     char region[40];                            /* x-amz-bucket-region */
     char digest[HADB_HTTP_DIGEST_BYTES];        /* Content-Digest; "" when absent or too long */
+    char type[64];                              /* Content-Type */
     char refusal[24];                           /* Hadb-Error */
     struct hadb_buf body;                       /* of a status 2xx */
     char error_body[HADB_HTTP_ERROR_BYTES_MAX]; /* of any other */

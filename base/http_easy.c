@@ -98,7 +98,7 @@ static void begin_reply(struct hadb__easy *h, struct hadb_slice line)
     reply->date_unix_s = -1;
     reply->chunked = reply->of_s3 = false;
     reply->etag[0] = reply->content_range[0] = reply->region[0] = '\0';
-    reply->digest[0] = reply->refusal[0] = '\0';
+    reply->digest[0] = reply->type[0] = reply->refusal[0] = '\0';
     reply->error_len = 0;
     h->etag_seen = h->headers_done = false;
 }
@@ -135,6 +135,8 @@ static void read_header(struct hadb__easy *h, struct hadb_slice line)
         (void)copy_text(value, reply->region, sizeof(reply->region));
     } else if (header_is(line, "content-digest", &value)) {
         (void)copy_text(value, reply->digest, sizeof(reply->digest));
+    } else if (header_is(line, "content-type", &value)) {
+        (void)copy_text(value, reply->type, sizeof(reply->type));
     } else if (header_is(line, "hadb-error", &value)) {
         (void)copy_text(value, reply->refusal, sizeof(reply->refusal));
     } else if (header_is(line, "date", &value)) {

@@ -31,7 +31,7 @@ struct cli_command {
 };
 
 extern const struct cli_command cli_node, cli_put, cli_get, cli_del, cli_scan, cli_load, cli_status,
-    cli_handoff, cli_verify, cli_restore, cli_inspect, cli_lease_server;
+    cli_handoff, cli_verify, cli_restore, cli_inspect, cli_lease_server, cli_storage_server;
 
 #define CLI_MESSAGE_BYTES 1024u /* longer messages are cut */
 
@@ -126,6 +126,8 @@ int cli_client_complete(struct cli_client *client, const struct cli_command *com
                         bool needs_db);
 /* The token in @path or HADB_TOKEN_FILE; "" if neither is given. 0 or an exit code. */
 int cli_read_token(const char *path, char token[CLI_TOKEN_BYTES]);
+/* As many open files as this process may have: stores, clients and peers need them. */
+void cli_raise_files(void);
 /* cli_client_complete(), and ready for requests. */
 int cli_client_open(struct cli_client *client, const struct cli_command *command, bool needs_db);
 void cli_client_close(struct cli_client *client);

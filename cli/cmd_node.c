@@ -8,7 +8,6 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
 #include <unistd.h>
 
 #include "cli/cli.h"
@@ -270,16 +269,6 @@ static int open_databases(struct hadb_node *node, const struct database *databas
     return openers.failed ? cli_fail_error(&openers.err) : 0;
 }
 
-/* As many open files as this process may have: databases, clients and peers need them. */
-static void raise_files(void)
-{
-    struct rlimit files;
-    if (getrlimit(RLIMIT_NOFILE, &files) == 0 && files.rlim_cur < files.rlim_max) {
-        files.rlim_cur = files.rlim_max;
-        setrlimit(RLIMIT_NOFILE, &files); /* else it goes on with what it has */
-    }
-}
-
 static int serve(struct node_args *args)
 {
     static struct database databases[DATABASES_MAX];
@@ -293,7 +282,7 @@ static int serve(struct node_args *args)
     }
     args->options.databases = names;
     args->options.databases_len = args->databases_len;
-    raise_files();
+    cli_raise_files();
     struct hadb_error err = {0};
     struct hadb_node *node = NULL;
     sigset_t set;

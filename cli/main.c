@@ -12,15 +12,16 @@
 #include "cli/cli.h"
 
 static const struct cli_command *const commands[] = {
-    &cli_node,   &cli_put,     &cli_get,    &cli_del,     &cli_scan,    &cli_load,
-    &cli_status, &cli_handoff, &cli_verify, &cli_restore, &cli_inspect, &cli_lease_server,
+    &cli_node,           &cli_put,     &cli_get,    &cli_del,     &cli_scan,    &cli_load,
+    &cli_status,         &cli_handoff, &cli_verify, &cli_restore, &cli_inspect, &cli_lease_server,
+    &cli_storage_server,
 };
 
 static int print_overview(FILE *out)
 {
     fprintf(out, "usage: hadb COMMAND [options]\n\n");
     for (size_t i = 0; i < sizeof commands / sizeof commands[0]; i++) {
-        fprintf(out, "  %-12s %s\n", commands[i]->name, commands[i]->summary);
+        fprintf(out, "  %-14s %s\n", commands[i]->name, commands[i]->summary);
     }
     fprintf(out,
             "\n'hadb COMMAND --help' tells more; 'hadb --version' prints the version.\n"

@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 
 #include "cli/cli.h"
@@ -199,6 +200,16 @@ static bool is_address(const char *text, size_t len)
         port = port * 10 + (unsigned)(*at - '0');
     }
     return port >= 1 && port <= 65535;
+}
+
+/* As many open files as this process may have: databases, clients and peers need them. */
+void cli_raise_files(void)
+{
+    struct rlimit files;
+    if (getrlimit(RLIMIT_NOFILE, &files) == 0 && files.rlim_cur < files.rlim_max) {
+        files.rlim_cur = files.rlim_max;
+        setrlimit(RLIMIT_NOFILE, &files); /* else it goes on with what it has */
+    }
 }
 
 /* "A:P,B:P,…", each perhaps written as http://A:P/. */

@@ -19,9 +19,9 @@ static const struct {
     int (*open)(const struct hadb_url *url, const struct hadb_env *env, struct hadb_storage *out,
                 struct hadb_error *err);
 } backends[] = {
-    {"mem", hadb__storage_mem_open},
-    {"file", hadb__storage_local_open},
-    {"s3", hadb__storage_s3_open},
+    {"mem", hadb__storage_mem_open},    {"file", hadb__storage_local_open},
+    {"s3", hadb__storage_s3_open},      {"http", hadb__storage_http_open},
+    {"https", hadb__storage_http_open},
 };
 
 int hadb_storage_open(const char *url, const struct hadb_env *env, struct hadb_storage *out,
@@ -54,6 +54,6 @@ int hadb_storage_open(const char *url, const struct hadb_env *env, struct hadb_s
         return 0;
     }
     return hadb_fail(err, HADB_ENOTSUP,
-                     "storage %s: scheme %s is not supported, use mem, file or s3", shown,
+                     "storage %s: scheme %s is not supported, use mem, file, s3 or http", shown,
                      parsed.scheme);
 }

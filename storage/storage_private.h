@@ -12,6 +12,8 @@ int hadb__storage_local_open(const struct hadb_url *url, const struct hadb_env *
                              struct hadb_storage *out, struct hadb_error *err);
 int hadb__storage_s3_open(const struct hadb_url *url, const struct hadb_env *env,
                           struct hadb_storage *out, struct hadb_error *err);
+int hadb__storage_http_open(const struct hadb_url *url, const struct hadb_env *env,
+                            struct hadb_storage *out, struct hadb_error *err);
 
 /* Appends a copy of @key. Returns 0 or HADB_ENOMEM. Pages are bounded by HADB_LIST_LEN_MAX. */
 int hadb__object_list_add(struct hadb_object_list *list, struct hadb_slice key, uint64_t size_bytes,

@@ -87,7 +87,7 @@ struct hadb_storage_usage {
  */
 struct hadb_storage_ops {
     uint32_t abi;       /* HADB_STORAGE_ABI the implementation was written for */
-    const char *scheme; /* "mem", "file", "s3": for logs */
+    const char *scheme; /* "mem", "file", "s3", "http": for logs */
     /* 0 and the whole object in @out (replaced), or HADB_ABSENT. @tag may be NULL. An empty @out lends its
      * memory, so large objects that are read one after the other need not be placed anew each time. */
     int (*get)(void *self, const struct hadb_call *call, const char *key, struct hadb_buf *out,
@@ -132,7 +132,8 @@ struct hadb_storage {
 /**
  * Open a backend by URL: "mem:" (this process; "mem:NAME" shares one store among the opens of a name,
  * "?latency_ms=N" delays every request), "file:///dir" (created by the first write), "s3://bucket/prefix"
- * (docs/storage-s3.md; sends nothing yet, so a wrong bucket shows with the first request).
+ * (docs/storage-s3.md), "http://host" or "https://host" (docs/storage-http.md). The last three send nothing yet, so a
+ * wrong bucket or address shows with the first request.
  *
  * @env       kept until close; NULL = hadb_env_host()
  * Returns    0

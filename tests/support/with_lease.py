@@ -476,6 +476,7 @@ class NatsPlain(Nats):
 class Http(Server):
     """Our own lease server, over a folder."""
     kind, tls = "http", False
+    verb, option, path = "lease-server", "--lease", "/v1/lease/UNIQUE"
 
     def prepare(self):
         self.program = os.environ["HADB_TEST_PROGRAM"]
@@ -491,7 +492,7 @@ class Http(Server):
         if self.tls:
             path = self.certificates.path
             tls = ["--tls-cert", path("server.pem"), "--tls-key", path("server.key")]
-        return [self.program, "lease-server", "--listen", f"127.0.0.1:{self.port}", "--lease",
+        return [self.program, self.verb, "--listen", f"127.0.0.1:{self.port}", self.option,
                 f"file://{self.data}", "--token-file", self.token_file, *tls]
 
     def ready(self):
@@ -499,8 +500,7 @@ class Http(Server):
             return True
 
     def url(self, port, secret=None, ca="ca.pem"):
-        out = f"http{'s' if self.tls else ''}://{secret or self.secret}@127.0.0.1:{port}" \
-              "/v1/lease/UNIQUE"
+        out = f"http{'s' if self.tls else ''}://{secret or self.secret}@127.0.0.1:{port}{self.path}"
         return out + f"?ca={self.certificates.path(ca)}" if self.tls else out
 
     def variables(self):
@@ -542,9 +542,9 @@ class Control(socketserver.StreamRequestHandler):
             self.wfile.write(f"{problem}\n".encode())
 
 
-def main():
+def main(kinds):
     kind, command = sys.argv[1], sys.argv[2:]
-    server = KINDS[kind]()
+    server = kinds[kind]()
     control = socketserver.ThreadingTCPServer(("127.0.0.1", 0), Control)
     control.daemon_threads, control.target = True, server
     threading.Thread(target=control.serve_forever, daemon=True).start()
@@ -558,4 +558,4 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    main(KINDS)

@@ -44,6 +44,17 @@ static void s3_url(struct storage_world *w, unsigned serial)
              given + len);
 }
 
+/* The address that with_storage.py gave, with a prefix of this world's own. */
+static void http_url(struct storage_world *w, unsigned serial)
+{
+    static const char mark[] = "UNIQUE";
+    const char *given = getenv("HADB_TEST_STORAGE_URL");
+    HADB_ASSERT(given && strstr(given, mark)); /* run it through tests/support/with_storage.py */
+    const char *place = strstr(given, mark);
+    snprintf(w->url, sizeof(w->url), "%.*s%x-%u%s", (int)(place - given), given, (unsigned)getpid(),
+             serial, place + strlen(mark));
+}
+
 struct storage_world *storage_world_new(const char *spec)
 {
     static unsigned serial;
@@ -62,6 +73,8 @@ struct storage_world *storage_world_new(const char *spec)
         snprintf(w->url, sizeof(w->url), "mem:contract-%u?latency_ms=1", serial);
     } else if (strcmp(w->base, "s3") == 0) {
         s3_url(w, serial);
+    } else if (strcmp(w->base, "http") == 0) {
+        http_url(w, serial);
     } else if (strcmp(w->base, "memfs") == 0) {
         w->memfs = test_memfs_new(serial);
         w->env.fs = test_memfs_fs(w->memfs);

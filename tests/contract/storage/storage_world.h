@@ -2,7 +2,7 @@
 /*
  * What the contract suite of storage runs on, named by a spec: BASE[:WRAPPER,…], wrappers from the outside
  * in. Bases: mem, slowmem, file (host), faultfs (file through a forwarding fs), memfs (file in memory),
- * s3 (the server of HADB_TEST_S3_URL, see tests/support/with_s3.py).
+ * s3 (the server of HADB_TEST_S3_URL, see tests/support/with_s3.py), http (tests/support/with_storage.py).
  * Wrappers: retry, breaker, prefix, trace, limit, bare (methods that have defaults taken away).
  */
 #ifndef HADB_TESTS_STORAGE_WORLD_H
