@@ -213,8 +213,10 @@ class Server:
         self.paused = False
 
     def pause(self):
+        """Returns when all threads have stopped: until then one of them may still answer."""
         self.process.send_signal(signal.SIGSTOP)
         self.paused = True
+        os.waitpid(self.process.pid, os.WUNTRACED)
 
     def resume(self):
         self.process.send_signal(signal.SIGCONT)

@@ -4,7 +4,7 @@
 
 http and http-tls are our own storage server (HADB_TEST_PROGRAM) over a folder, scripted is the one of blob_server.py. The
 command finds HADB_TEST_STORAGE_URL (UNIQUE in it stands for a name of the test's choice) and where they fit
-HADB_TEST_STORAGE_RELAY_URL, _BAD_AUTH_STORAGE_URL, _BAD_CA_STORAGE_URL, _BAD_PORT_STORAGE_URL, and the control of
+HADB_TEST_STORAGE_RELAY_URL, HADB_TEST_BAD_AUTH_STORAGE_URL, _BAD_CA_STORAGE_URL, _BAD_PORT_STORAGE_URL, and the control of
 with_lease.py, whose servers these are.
 """
 import sys
@@ -23,7 +23,7 @@ class Http(with_lease.Http):
         return super().url(port, secret, ca).replace("?ca=", "&ca=")
 
     def variables(self):
-        return {name.replace("LEASE_URL", "STORAGE_URL"): url for name, url in super().variables().items()}
+        return {name.replace("LEASE_", "STORAGE_"): url for name, url in super().variables().items()}
 
 
 class HttpTls(Http):
