@@ -4,7 +4,7 @@
  *
  * Thread: any; constant after open but for the pool of connections (base/http.c).
  * Invariants: secrets are wiped when they are freed and part of no message. A write that was refused with 4xx is surely
- * not done, but for 408, 409, 425 and 429, which like 5xx leave it unknown: somebody on the way may have said that.
+ * not done, but for 408, 409, 425, 429 and 499, which like 5xx leave it unknown: somebody on the way may have said that.
  * Happy path: open once; prepare, perform, judge.
  * Failure modes: HADB_EINVAL naming the part of the URL; those of base/place.c; HADB_ENOMEM.
  */
@@ -209,7 +209,7 @@ int hadb__rest_refused(const struct hadb__rest *rest, const struct hadb__http_re
     int status = reply->status;
     hadb__rest_said(reply, &said);
     if (status >= 500 || status < 200 || status == 408 || status == 409 || status == 425 ||
-        status == 429) {
+        status == 429 || status == 499) {
         return fail_status(reply, &said, writes ? HADB_ETIMEDOUT : HADB_EUNAVAIL, NULL, err);
     }
     if (status == 401 || status == 403) {

@@ -26,13 +26,21 @@ class Service:
         with open(token, "w", encoding="ascii") as out:
             out.write(TOKEN)
         os.chmod(token, 0o600)
-        self.process = subprocess.Popen(
-            [HADB, verb, "--listen", "127.0.0.1:0", option, store, "--token-file", token, *more],
-            stdout=subprocess.PIPE, text=True)
+        self.command = [HADB, verb, option, store, "--token-file", token, *more, "--listen"]
+        self.process = None
         test.addCleanup(self.close)
+        self.start("127.0.0.1:0")
+
+    def start(self, listen):
+        self.process = subprocess.Popen([*self.command, listen], stdout=subprocess.PIPE, text=True)
         assert select.select([self.process.stdout], [], [], 20)[0]
         line = self.process.stdout.readline()
         self.address = re.fullmatch(r"ready (127\.0\.0\.1:\d+) pid \d+\n", line)[1]
+
+    def restart(self):
+        """Kills it, and starts another one at its address."""
+        self.close()
+        self.start(self.address)
 
     def close(self):
         if self.process.poll() is None:

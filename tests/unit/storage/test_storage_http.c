@@ -159,7 +159,7 @@ static const struct {
     UNKNOWN(408),
     UNKNOWN(409),
     UNKNOWN(425),
-    UNKNOWN(429),
+    UNKNOWN(429), UNKNOWN(499),
     UNKNOWN(500),
     UNKNOWN(501),
     UNKNOWN(502),
