@@ -40,9 +40,23 @@ static long long number_of(const json_t *object, const char *name)
     return (long long)json_integer_value(json_object_get(object, name));
 }
 
+static void print_store(const json_t *status, const char *name)
+{
+    const json_t *store = json_object_get(status, name);
+    if (strcmp(text_of(store, "state"), "failing") == 0) {
+        printf("%s failing for %lld s (%s): %s\n", name, number_of(store, "for_ms") / 1000,
+               text_of(store, "error"), text_of(store, "message"));
+    }
+}
+
 static void print_table(const json_t *status)
 {
     printf("node %s\n", text_of(status, "node"));
+    print_store(status, "storage");
+    print_store(status, "lease");
+    if (text_of(status, "reason")[0]) {
+        printf("not ready: %s\n", text_of(status, "reason"));
+    }
     printf("%-16s %-10s %-12s %-22s %6s %10s %10s %10s  %s\n", "database", "role", "leader",
            "address", "term", "txid", "durable", "applied", "chain");
     size_t i;
@@ -54,6 +68,9 @@ static void print_table(const json_t *status)
                text_of(db, "role"), text_of(leader, "node"), text_of(leader, "address"),
                number_of(db, "term"), number_of(db, "txid"), number_of(db, "durable_txid"),
                number_of(db, "applied_txid"), text_of(db, "chain_hash"));
+        if (text_of(db, "reason")[0]) {
+            printf("%-16s %s\n", "", text_of(db, "reason"));
+        }
     }
 }
 

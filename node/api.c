@@ -91,17 +91,17 @@ static void not_open_yet(const struct hadb_node *node, const char *name,
 
 static void healthz(struct hadb_node *node, struct hadb_http_exchange *exchange)
 {
+    char text[sizeof((struct hadb_error *)0)->message];
     for (struct hadb_db *db = node->dbs; db; db = db->next) {
-        if (db->core.role == HADB_CORE_HALTED || db->given_up) {
-            const char *why = hadb__db_why(db);
-            refuse_db(db, exchange, why[0] ? why : "no durable progress");
-            return;
-        }
-        char text[sizeof((struct hadb_error *)0)->message];
-        if (hadb__snapshots_fail(db, text, sizeof text)) {
+        if (db->state == HADB_DB_OPEN && hadb__db_troubled(db, text, sizeof text)) {
             refuse_db(db, exchange, text);
             return;
         }
+    }
+    if (hadb__storage_fails(node, text, sizeof text) ||
+        hadb__lease_fails(node, text, sizeof text)) {
+        hadb__api_refuse(exchange, HADB_EUNAVAIL, text);
+        return;
     }
     struct hadb_http_header type = {"Content-Type", "application/json"};
     hadb_http_reply(exchange, 200, &type, 1, hadb_slice_str("{\"status\":\"ok\"}\n"));
@@ -126,10 +126,15 @@ static void readyz(struct hadb_node *node, struct hadb_http_exchange *exchange)
         not_open_yet(node, unopened, exchange);
         return;
     }
+    char text[sizeof((struct hadb_error *)0)->message];
+    if (hadb__storage_fails(node, text, sizeof text)) {
+        hadb__api_refuse(exchange, HADB_EUNAVAIL, text);
+        return;
+    }
     for (struct hadb_db *db = node->dbs; db; db = db->next) {
-        if (!hadb__db_ready(db)) {
-            const char *why = hadb__db_why(db);
-            refuse_db(db, exchange, why[0] ? why : "has not caught up with a leader yet");
+        if (db->given_up || !hadb__db_ready(db)) {
+            bool known = hadb__db_troubled(db, text, sizeof text);
+            refuse_db(db, exchange, known ? text : "has not caught up with a leader yet");
             return;
         }
         if (db->peer && db->peer->refuses_token) {

@@ -428,9 +428,6 @@ void hadb__db_info(struct hadb_db *db, struct hadb_db_info *out)
                               .chain_hash = db->durable.hash,
                               .ready = hadb__db_ready(db)};
     snprintf(out->name, sizeof out->name, "%s", db->name);
-    snprintf(out->reason, sizeof out->reason, "%s", hadb__db_why(db));
-    if (!out->reason[0]) {
-        hadb__snapshots_fail(db, out->reason, sizeof out->reason);
-    }
+    hadb__db_troubled(db, out->reason, sizeof out->reason);
     leader_of(db, out);
 }

@@ -225,11 +225,11 @@ void hadb__db_local_failed(struct hadb_db *db, const struct hadb_error *err);
 void hadb__db_unusable(struct hadb_db *db, enum hadb_result result, const struct hadb_error *err);
 /* It halted: makes what people are told out of the reason and the trouble. */
 void hadb__db_explain(struct hadb_db *db, enum hadb_halt halt);
-const char *hadb__db_why(const struct hadb_db *db); /* "" = it goes on */
 /* Answers a request that this database cannot serve here. */
 void hadb__db_refuse(struct hadb_db *db, struct hadb_req *req);
 void hadb__snap_answered(struct hadb_db *db, const struct hadb_db_job *job); /* on op SNAP */
-bool hadb__snapshots_fail(const struct hadb_db *db, char *out, size_t cap);  /* again and again */
+/* What is wrong with it in one line: it halted or waits to be opened, makes no progress, cannot be snapshot. */
+bool hadb__db_troubled(const struct hadb_db *db, char *out, size_t cap);
 
 /* db_box.c: engine, replicator and executor as one; blocks; any thread */
 int hadb__box_open(const struct hadb_db *db, const char *path, struct hadb_box **out,

@@ -75,8 +75,12 @@ static void answer_init(struct hadb_db_job *job)
 static void learn_of_storage(struct hadb_db_job *job)
 {
     bool answered = job->answer.ev.result != HADB_R_UNKNOWN;
+    bool write = job->act.type == HADB_ACT_CREATE || job->act.type == HADB_ACT_CAS_MANIFEST;
     if (answered || job->act.type == HADB_ACT_CREATE) {
         hadb__peers_storage(job->db->node, answered);
+    }
+    if (answered || job->err.code < 0) {
+        hadb__storage_said(job->db->node, write, answered ? 0 : job->err.code, &job->err);
     }
 }
 
@@ -187,6 +191,9 @@ static void note_result(struct hadb_db_job *job)
         db->txid = HADB_MAX(db->txid, ev->txid);
         break;
     case HADB_ACT_CAS_MANIFEST:
+        if (ev->result != HADB_R_FAILED) { /* that is this node's own */
+            learn_of_storage(job);
+        }
         if (ev->result == HADB_R_OK) {
             HADB_COUNT(&db->node->counters, snapshots_published);
         }

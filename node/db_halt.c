@@ -163,11 +163,6 @@ void hadb__db_explain(struct hadb_db *db, enum hadb_halt halt)
     }
 }
 
-const char *hadb__db_why(const struct hadb_db *db)
-{
-    return db->why.message;
-}
-
 void hadb__db_refuse(struct hadb_db *db, struct hadb_req *req)
 {
     hadb__req_fail(req, req->maybe_done ? HADB_EUNKNOWN : HADB_EUNAVAIL,
@@ -194,7 +189,7 @@ void hadb__snap_answered(struct hadb_db *db, const struct hadb_db_job *job)
     db->snap_why = job->err;
 }
 
-bool hadb__snapshots_fail(const struct hadb_db *db, char *out, size_t cap)
+static bool snapshots_fail(const struct hadb_db *db, char *out, size_t cap)
 {
     if (!hadb_core_leads(&db->core) || db->snap_failures < HADB_SNAPSHOT_FAILURES_MAX ||
         db->core.boundary_slot != db->snap_boundary) {
@@ -203,4 +198,19 @@ bool hadb__snapshots_fail(const struct hadb_db *db, char *out, size_t cap)
     snprintf(out, cap, "%u snapshots in a row failed and its log only grows: %s", db->snap_failures,
              db->snap_why.message[0] ? db->snap_why.message : "storage does not answer");
     return true;
+}
+
+bool hadb__db_troubled(const struct hadb_db *db, char *out, size_t cap)
+{
+    if (db->why.message[0]) {
+        snprintf(out, cap, "%s", db->why.message);
+        return true;
+    }
+    if (db->given_up) {
+        char why[sizeof db->why.message] = "storage does not answer";
+        hadb__storage_fails(db->node, why, sizeof why);
+        snprintf(out, cap, "no durable progress: %s", why);
+        return true;
+    }
+    return snapshots_fail(db, out, cap);
 }

@@ -41,7 +41,7 @@ void hadb__db_role(struct hadb_db *db, const struct hadb_action *act)
         hadb__db_explain(db, act->halt);
     }
     snprintf(text, sizeof text, "role %s term %" PRIu64 "%s%s", hadb_core_role_name(act->role),
-             act->term, halted ? ": " : "", hadb__db_why(db));
+             act->term, halted ? ": " : "", db->why.message);
     int before = __atomic_load_n(&db->role, __ATOMIC_RELAXED);
     bool led = before == HADB_ROLE_LEADER || before == HADB_ROLE_DRAINING;
     bool bad = halted && act->halt != HADB_HALT_STOPPED;

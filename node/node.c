@@ -384,6 +384,9 @@ static void start_on_loop(void *arg)
         open->r = hadb__turns_start(open->node, open->err);
     }
     if (open->r == 0) {
+        open->r = hadb__outages_start(open->node, open->err);
+    }
+    if (open->r == 0) {
         open->r = hadb__probe_start(open->node, open->err);
     }
 }

@@ -177,6 +177,7 @@ static void stop_modules_on_loop(void *arg)
     struct hadb_node *node = arg;
     if (node->peers.hint_timer.loop) {
         hadb__probe_stop(node);
+        hadb__outages_stop(node);
         hadb__streams_stop(node);
         hadb__peers_stop(node);
         hadb__turns_stop(node);

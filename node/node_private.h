@@ -18,6 +18,7 @@
 #include "node/http_client.h"
 #include "node/http_server.h"
 #include "node/net.h"
+#include "node/outage.h"
 #include "node/peers.h"
 #include "node/probe.h"
 #include "node/stream.h"
@@ -81,6 +82,7 @@ struct hadb_node {
     struct hadb_peers peers;
     struct hadb_streams streams;
     struct hadb_prober probe;
+    struct hadb_outages outages;
 };
 
 /* node.c */

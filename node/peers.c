@@ -94,27 +94,19 @@ static void hint_run(void *arg)
     struct hadb_peers *peers = &node->peers;
     struct hadb_call call = hadb_call_within(node->env, peers->hint.config.request_max_ms);
     char key[HADB_LEASE_KEY_BYTES_MAX];
-    struct hadb_error err;
     struct hadb_tag tag;
     key_of(node->name, key);
     if (peers->hint_writes) {
-        peers->hint_r =
-            hadb_lease_write_if_match(&node->lease, &call, key, hadb_buf_slice(&peers->hint_record),
-                                      peers->hint_tag_valid ? &peers->hint_tag : NULL, &tag, &err);
+        peers->hint_r = hadb_lease_write_if_match(
+            &node->lease, &call, key, hadb_buf_slice(&peers->hint_record),
+            peers->hint_tag_valid ? &peers->hint_tag : NULL, &tag, &peers->hint_err);
     } else {
-        peers->hint_r = hadb_lease_read(&node->lease, &call, key, &peers->hint_record, &tag, &err);
+        peers->hint_r =
+            hadb_lease_read(&node->lease, &call, key, &peers->hint_record, &tag, &peers->hint_err);
     }
     if (peers->hint_r == 0) {
         peers->hint_tag = tag;
     }
-    /* Once per outage, not at every try. */
-    if (peers->hint_r < 0) {
-        hadb_log(node->env, peers->hint_failing ? HADB_LOG_DEBUG : HADB_LOG_WARN, "lease", NULL,
-                 "%s: trying again", err.message);
-    } else if (peers->hint_failing) {
-        hadb_log(node->env, HADB_LOG_INFO, "lease", NULL, "the lease store works again");
-    }
-    peers->hint_failing = peers->hint_r < 0;
 }
 
 static void tell_namesake(struct hadb_node *node, const struct hadb_node_record *record,
@@ -182,6 +174,7 @@ static void hint_done(void *arg, int r)
     uint64_t before_ms = peers->hint.renewed_at_ms;
     peers->hint_busy = false;
     int got = r < 0 ? HADB_ETIMEDOUT : peers->hint_r;
+    hadb__lease_said(node, r < 0 ? r : got, &peers->hint_err);
     if (peers->hint_writes) {
         peers->hint_tag_valid = got == 0;
         enum hadb_result result = got == 0               ? HADB_R_OK

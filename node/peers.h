@@ -96,7 +96,7 @@ struct hadb_peers {
     bool hint_tag_valid;
     struct hadb_buf hint_record; /* job */
     int hint_r;                  /* job */
-    bool hint_failing;           /* job */
+    struct hadb_error hint_err;  /* job */
     bool hint_busy;
     bool unwatched;             /* a database has no watch on its owner, for want of memory */
     struct hadb_error namesake; /* another live node has this one's name; code 0 = none */

@@ -18,13 +18,24 @@
 #define RETRY_MIN_MS 100u
 #define RETRY_MAX_MS 10000u
 
+int hadb__probe_kept(struct hadb_node *node, const struct hadb_call *call,
+                     struct hadb_probe_result *result, struct hadb_error *err)
+{
+    return hadb_probe_load(&node->storage, call, PROBE_PREFIX, node->store_scheme, result, err);
+}
+
+int hadb__probe_keep(struct hadb_node *node, const struct hadb_call *call,
+                     const struct hadb_probe_result *result, struct hadb_error *err)
+{
+    return hadb_probe_store(&node->storage, call, PROBE_PREFIX, node->store_scheme, result, err);
+}
+
 static void keep(struct hadb_node *node, const struct hadb_probe_result *result)
 {
     struct hadb_error err;
     struct hadb_call call = hadb_call_within(node->env, HADB_STORE_READ_MS);
     call.cancel = &node->probe.cancel;
-    if (hadb_probe_store(&node->storage, &call, PROBE_PREFIX, node->store_scheme, result, &err) <
-        0) {
+    if (hadb__probe_keep(node, &call, result, &err) < 0) {
         hadb_log(node->env, HADB_LOG_WARN, "probe", NULL, "%s", err.message);
     }
 }
@@ -68,8 +79,7 @@ static int check_writable(struct hadb_node *node, const struct hadb_probe_result
 {
     struct hadb_call call = hadb_call_within(node->env, HADB_STORE_READ_MS);
     call.cancel = &node->probe.cancel;
-    return hadb_probe_store(&node->storage, &call, PROBE_PREFIX, node->store_scheme, result,
-                            &node->probe.text);
+    return hadb__probe_keep(node, &call, result, &node->probe.text);
 }
 
 static void run(void *arg)
@@ -83,9 +93,7 @@ static void run(void *arg)
     }
     struct hadb_call call = hadb_call_within(node->env, HADB_STORE_READ_MS);
     call.cancel = &probe->cancel;
-    int r = probe->anew ? HADB_ABSENT
-                        : hadb_probe_load(&node->storage, &call, PROBE_PREFIX, node->store_scheme,
-                                          result, &probe->text);
+    int r = probe->anew ? HADB_ABSENT : hadb__probe_kept(node, &call, result, &probe->text);
     if (r == HADB_ABSENT || r == HADB_ECORRUPT || (r == 0 && !result->may_lead)) {
         r = run_anew(node, result);
     } else if (r == 0 && !node->never_lead) {
@@ -156,6 +164,7 @@ static void done(void *arg, int r)
     }
     bool before = probe->may_lead;
     learn(node);
+    hadb__storage_said(node, false, probe->r, &probe->text);
     if (probe->r < 0) {
         hadb_log(node->env, probe->failures == 1 ? HADB_LOG_WARN : HADB_LOG_DEBUG, "probe", NULL,
                  "%s: asking again", probe->text.message);
@@ -201,6 +210,7 @@ int hadb__probe_start(struct hadb_node *node, struct hadb_error *err)
 {
     int r = hadb_timer_init(&node->probe.timer, node->loop, on_timer, node, err);
     if (r == 0) {
+        hadb__storage_said(node, false, node->probe.r, &node->probe.text);
         wait_for_next(node);
     }
     return r;

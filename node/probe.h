@@ -14,6 +14,8 @@
 #define HADB_PROBE_EVERY_MS_DEFAULT 86400000u
 
 struct hadb_node;
+struct hadb_call;
+struct hadb_probe_result;
 
 struct hadb_prober {
     uint32_t every_ms; /* const after open */
@@ -35,4 +37,9 @@ struct hadb_prober {
 int hadb__probe_at_open(struct hadb_node *node, struct hadb_error *err);
 int hadb__probe_start(struct hadb_node *node, struct hadb_error *err);
 void hadb__probe_stop(struct hadb_node *node);
+/* The verdict that is kept in storage, read or written. A worker. */
+int hadb__probe_kept(struct hadb_node *node, const struct hadb_call *call,
+                     struct hadb_probe_result *result, struct hadb_error *err);
+int hadb__probe_keep(struct hadb_node *node, const struct hadb_call *call,
+                     const struct hadb_probe_result *result, struct hadb_error *err);
 #endif

@@ -30,6 +30,16 @@ static json_t *database_json(struct hadb_db *db)
     return object;
 }
 
+/* {"state":"ok"}, or "failing" with the error's name, its text and for how long. */
+static json_t *store_json(struct hadb_node *node, const struct hadb_outage *outage)
+{
+    return outage->why.code == 0
+               ? json_pack("{s:s}", "state", "ok")
+               : json_pack("{s:s,s:s,s:s,s:I}", "state", "failing", "error",
+                           hadb_code_name(outage->why.code), "message", outage->why.message,
+                           "for_ms", (json_int_t)(hadb__now(node) - outage->since_ms));
+}
+
 static int by_name(const void *a, const void *b)
 {
     const struct hadb_db *const *x = a, *const *y = b;
@@ -55,7 +65,9 @@ int hadb__status_json(struct hadb_node *node, struct hadb_buf *out)
         r = json_array_append_new(databases, database_json(list[i])) == 0 ? 0 : HADB_ENOMEM;
     }
     hadb_free(list);
-    json_t *root = json_pack("{s:s,s:o}", "node", node->name, "databases", databases);
+    json_t *root = json_pack("{s:s,s:o,s:o,s:o}", "node", node->name, "databases", databases,
+                             "storage", store_json(node, &node->outages.storage), "lease",
+                             store_json(node, &node->outages.lease));
     if (root && !node->probe.may_lead) {
         json_object_set_new(root, "reason", json_string(node->probe.why.message));
     } else if (root && node->peers.namesake.code) {

@@ -30,6 +30,16 @@ static int no_answer(struct hadb_error *err)
     return hadb_fail(err, HADB_ETIMEDOUT, "the store does not answer");
 }
 
+static bool is_full(struct flaky *f)
+{
+    return __atomic_load_n(&f->full, __ATOMIC_SEQ_CST) != 0;
+}
+
+static int no_space(struct hadb_error *err)
+{
+    return hadb_fail(err, HADB_ENOSPC, "the store is full");
+}
+
 static bool in_log(const char *key)
 {
     return strstr(key, "/log/") != NULL;
@@ -74,6 +84,9 @@ static int flaky_create(void *self, const struct hadb_call *call, const char *ke
     if (is_down(f)) {
         return no_answer(err);
     }
+    if (is_full(f)) {
+        return no_space(err);
+    }
     if (strstr(key, "/snap/") && __atomic_load_n(&f->refuse_snapshots, __ATOMIC_SEQ_CST)) {
         return hadb_fail(err, HADB_EAUTH, "no snapshots today");
     }
@@ -94,6 +107,9 @@ static int flaky_replace(void *self, const struct hadb_call *call, const char *k
     struct flaky *f = self;
     if (is_down(f)) {
         return no_answer(err);
+    }
+    if (is_full(f)) {
+        return no_space(err);
     }
     int r = hadb_storage_replace(&f->inner, call, key, body, expected, tag, err);
     return r == 0 && strstr(key, "/manifest") && take(&f->lose_cas) ? no_answer(err) : r;

@@ -9,6 +9,7 @@ struct flaky {
     struct hadb_storage inner;
     int lose_replies; /* atomic: so many creates of log entries are done, but answered "unknown" */
     int down;         /* atomic: every request times out, nothing is done */
+    int full;         /* atomic: nothing can be written; what is there can be read */
     int corrupt_gets; /* atomic: so many reads of log entries return a flipped bit */
     int racy;         /* atomic: a create that finds something says that it was done */
     int lose_cas;     /* atomic: so many replaces of a manifest are done, but answered "unknown" */

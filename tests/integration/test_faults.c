@@ -28,6 +28,7 @@ static int teardown(void **state)
     (void)state;
     for (unsigned i = 0; i < 3; i++) {
         flaky_set(&flaky[i].down, 0);
+        flaky_set(&flaky[i].full, 0);
         flaky_set(&flaky[i].hold_replies, -1);
     }
     tc_deinit(&tc);
@@ -218,6 +219,67 @@ static void an_unknown_outcome__is_504_over_http(void **state)
     assert_true(tc_header(&reply, "Retry-After", retry, sizeof retry));
     tc_reply_deinit(&reply);
     flaky_set(&flaky[0].down, 0);
+}
+
+/* Waits until @path is answered with @status; its body has @word. */
+static void wait_answer(unsigned i, const char *path, int status, const char *word)
+{
+    struct tc_reply reply = {0};
+    bool found = false;
+    for (uint64_t end = tc_now_ms() + TC_WAIT_MS; !found && tc_now_ms() < end;) {
+        int got = tc_http(tc.nodes[i].address, "GET", path, NULL, NULL, 0, &reply);
+        found = got == status && strstr(reply.body, word);
+        if (!found && tc_now_ms() + 20 >= end) {
+            fail_msg("%s: %d %s", path, got, reply.body);
+        }
+        tc_reply_deinit(&reply);
+        tc_sleep_ms(found ? 0 : 10);
+    }
+    assert_true(found);
+}
+
+/* Also on the node that has nothing to write any more when there is room again. */
+static void a_full_store__is_shown_until_something_can_be_written(void **state)
+{
+    (void)state;
+    tc.ttl_ms = 500;
+    start(2);
+    flaky_set(&flaky[0].full, 1);
+    flaky_set(&flaky[1].full, 1);
+    struct hadb_id id = {0};
+    assert_int_equal(put(0, "k", 100, &id), HADB_EUNKNOWN);
+    wait_answer(0, "/v1/status", 200,
+                "\"storage\":{\"state\":\"failing\",\"error\":\"ENOSPC\",\"message\":\"the store "
+                "is full\"");
+    wait_answer(0, "/readyz", 503, "the store is full");
+    wait_answer(0, "/healthz", 503, "no durable progress: storage fails");
+    flaky_set(&flaky[0].full, 0);
+    flaky_set(&flaky[1].full, 0);
+    for (unsigned i = 0; i < 2; i++) {
+        wait_answer(i, "/healthz", 200, "ok");
+        wait_answer(i, "/readyz", 200, "ready");
+        wait_answer(i, "/v1/status", 200, "\"storage\":{\"state\":\"ok\"}");
+    }
+    assert_int_equal(put(0, "k", 0, &id), 0);
+}
+
+/* The same with a reader alone, who has given up long before. */
+static void a_silent_store__that_only_a_reader_met_is_forgotten_without_another(void **state)
+{
+    (void)state;
+    tc.ttl_ms = 30000;
+    start(2);
+    struct hadb_kv_options options = {.deadline_ms = 50};
+    struct hadb_error err;
+    struct hadb_buf out HADB_CLEANUP(hadb_buf_deinit) = {0};
+    flaky_set(&flaky[1].down, 1);
+    assert_int_equal(hadb_kv_get(tc.nodes[1].db, hadb_slice_str("k"), &options, &out, NULL, &err),
+                     HADB_EUNAVAIL);
+    wait_answer(1, "/readyz", 503, "the store does not answer");
+    wait_answer(0, "/readyz", 200, "ready");
+    flaky_set(&flaky[1].down, 0);
+    wait_answer(1, "/readyz", 200, "ready");
+    wait_answer(1, "/healthz", 200, "ok");
 }
 
 static void a_leader_without_storage__is_replaced_and_its_write_ends_once(void **state)
@@ -607,6 +669,8 @@ int main(void)
         T(an_election_whose_seal_is_not_answered__still_ends),
         T(a_write_during_an_outage__is_unknown_at_its_deadline_and_settled_by_its_id),
         T(an_unknown_outcome__is_504_over_http),
+        T(a_full_store__is_shown_until_something_can_be_written),
+        T(a_silent_store__that_only_a_reader_met_is_forgotten_without_another),
         T(a_leader_without_storage__is_replaced_and_its_write_ends_once),
         T(a_corrupt_log_entry__halts_the_follower_and_says_so),
         T(a_manifest_write_without_an_answer__is_looked_up),
