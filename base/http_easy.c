@@ -273,6 +273,8 @@ static void set_connection(CURL *easy, const struct hadb__http_request *request)
     curl_easy_setopt(easy, CURLOPT_BUFFERSIZE, 131072L);
     curl_easy_setopt(easy, CURLOPT_UPLOAD_BUFFERSIZE, 524288L);
     curl_easy_setopt(easy, CURLOPT_SUPPRESS_CONNECT_HEADERS, 1L);
+    /* A resumed session shows no certificate: one that has ended, or was replaced, would never be noticed. */
+    curl_easy_setopt(easy, CURLOPT_SSL_SESSIONID_CACHE, 0L);
     if (request->direct) {
         curl_easy_setopt(easy, CURLOPT_PROXY, "");
     }

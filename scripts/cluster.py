@@ -117,8 +117,9 @@ class Node:
     """One process. Its log is FOLDER/NAME.log."""
 
     def __init__(self, binary, folder, name, databases, *, store=None, lease=None, ttl_ms=2000,
-                 options=(), token_file=None):
+                 options=(), token_file=None, env=None):  # env: all of it; None: as here
         self.binary, self.folder, self.name = binary, folder, name
+        self.env = env
         self.data = os.path.join(folder, name)
         self.log = os.path.join(folder, f"{name}.log")
         self.args = [binary, "node", "--name", name, "--data", self.data,
@@ -138,7 +139,7 @@ class Node:
         where = listen or self.address or "127.0.0.1:0"
         with open(self.log, "ab") as log:
             self.process = subprocess.Popen(self.args + ["--listen", where], stdout=subprocess.PIPE,
-                                            stderr=log, stdin=subprocess.DEVNULL)
+                                            stderr=log, stdin=subprocess.DEVNULL, env=self.env)
         lines = queue.Queue()
         stdout = self.process.stdout
 

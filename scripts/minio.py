@@ -21,6 +21,7 @@ import time
 
 REGION, BUCKET = "us-east-1", "test-bucket"
 EMPTY = hashlib.sha256(b"").hexdigest()
+GIVEN = set()  # ports
 UNRESERVED = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~"
 
 
@@ -43,9 +44,20 @@ def sign(method, path, query, headers, payload_hash, secret, date, region, servi
 
 
 def free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
+    """Another one at each call, below those that the system gives to connections: a server that is down for a while finds
+    its port free again."""
+    for _ in range(1000):
+        port = 12000 + secrets.randbelow(20000)
+        with socket.socket() as s:
+            s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                s.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            if port not in GIVEN:
+                GIVEN.add(port)
+                return port
+    raise OSError("no free port between 12000 and 31999")
 
 
 def openssl(*args):

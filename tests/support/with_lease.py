@@ -146,9 +146,15 @@ class Certificates:
         with open(self.path("server.ext"), "w", encoding="utf-8") as out:
             out.write("subjectAltName=IP:127.0.0.1,DNS:localhost\n"
                       "extendedKeyUsage=serverAuth,clientAuth\n")
+        self.sign("client.pem", 2)  # the same key
+        self.sign("server.pem", 2)
+
+    def sign(self, name, days):
+        """A certificate that ends in so many days; -1: it ended yesterday. In one step, for servers that look at any moment."""
         minio.openssl("x509", "-req", "-in", self.path("server.csr"), "-CA", self.path("ca.pem"),
-                      "-CAkey", self.path("ca.key"), "-CAcreateserial", "-days", "2",
-                      "-extfile", self.path("server.ext"), "-out", self.path("server.pem"))
+                      "-CAkey", self.path("ca.key"), "-CAcreateserial", "-days", str(days),
+                      "-extfile", self.path("server.ext"), "-out", self.path("new.pem"))
+        os.replace(self.path("new.pem"), self.path(name))
 
     def path(self, name):
         return os.path.join(self.folder, name)
@@ -156,7 +162,13 @@ class Certificates:
     def context(self):
         """For clients in Python."""
         out = ssl.create_default_context(cafile=self.path("ca.pem"))
-        out.load_cert_chain(self.path("server.pem"), self.path("server.key"))
+        out.load_cert_chain(self.path("client.pem"), self.path("server.key"))
+        return out
+
+    def trusting(self):
+        """For clients in Python that take any certificate."""
+        out = self.context()
+        out.check_hostname, out.verify_mode = False, ssl.CERT_NONE
         return out
 
 
@@ -212,6 +224,11 @@ class Server:
             self.process.wait()
         self.paused = False
 
+    def tend(self):
+        """Starts it again when it ended by itself, as whoever runs servers does."""
+        if self.process.poll() is not None:
+            self.start()
+
     def pause(self):
         """Returns when all threads have stopped: until then one of them may still answer."""
         self.process.send_signal(signal.SIGSTOP)
@@ -226,6 +243,35 @@ class Server:
         self.kill()
         shutil.rmtree(self.data)
         self.start()
+
+    def greeted(self, sock):
+        """What a server says before TLS begins."""
+
+    def shown(self):
+        """The certificate that somebody who connects now is shown, in DER."""
+        with socket.create_connection(("127.0.0.1", self.port), timeout=5) as s:
+            self.greeted(s)
+            with self.certificates.trusting().wrap_socket(s) as tls:
+                return tls.getpeercert(binary_form=True)
+
+    def take_certificate(self):
+        """Tells the server that server.pem is another one; most see it by themselves or take SIGHUP."""
+        self.process.send_signal(signal.SIGHUP)
+
+    def certify(self, days):
+        """From now on the server shows a certificate that ends in so many days (-1: that has ended); who came through the
+        relay has to connect anew."""
+        self.certificates.sign("server.pem", days)
+        with open(self.certificates.path("server.pem"), encoding="ascii") as pem:
+            wanted = ssl.PEM_cert_to_DER_cert(pem.read())
+        self.take_certificate()
+        until = time.monotonic() + 20
+        while self.shown() != wanted:
+            if time.monotonic() > until:
+                raise RuntimeError(f"{self.kind} does not take the new certificate")
+            time.sleep(0.02)
+        self.relay.set("cut")
+        self.relay.set("pass")
 
     def close(self):
         if self.process and self.process.poll() is None:
@@ -268,6 +314,11 @@ class Minio(Server):
             self.ca = self.certificates.path("ca.pem")
             shutil.copy(self.certificates.path("server.pem"), self.certificates.path("public.crt"))
             shutil.copy(self.certificates.path("server.key"), self.certificates.path("private.key"))
+
+    def take_certificate(self):
+        os.replace(shutil.copy(self.certificates.path("server.pem"), self.certificates.path("copy")),
+                   self.certificates.path("public.crt"))
+        super().take_certificate()
 
     @property
     def credentials(self):
@@ -321,25 +372,37 @@ class Redis(Server):
                 *tls, "--dir", self.data, "--requirepass", self.secret, "--save", "",
                 "--appendonly", "yes", "--appendfsync", "always"]
 
-    def ready(self):
-        with socket.create_connection(("127.0.0.1", self.port), timeout=5) as s:
-            if self.tls:
-                s = self.certificates.context().wrap_socket(s, server_hostname="127.0.0.1")
-            s.sendall(f"AUTH {self.secret}\r\nEXISTS x\r\n".encode())
+    def ask(self, command, context=None):
+        """The answer to one command, after that to AUTH."""
+        plain = socket.create_connection(("127.0.0.1", self.port), timeout=5)
+        context = (context or self.certificates.context()) if self.tls else None
+        with context.wrap_socket(plain, server_hostname="127.0.0.1") if context else plain as s:
+            s.sendall(f"AUTH {self.secret}\r\n{command}\r\n".encode())
             got = b""
             while got.count(b"\n") < 2:
                 data = s.recv(4096)
                 if not data:
-                    return False
+                    break
                 got += data
-            return got == b"+OK\r\n:0\r\n"
+            return got
+
+    def ready(self):
+        return self.ask("EXISTS x") == b"+OK\r\n:0\r\n"
+
+    def take_certificate(self):
+        """The same name again would be no change to Redis."""
+        path = self.certificates.path(secrets.token_hex(4) + ".pem")
+        shutil.copy(self.certificates.path("server.pem"), path)
+        answer = self.ask(f"CONFIG SET tls-cert-file {path}", self.certificates.trusting())
+        if answer != b"+OK\r\n+OK\r\n":
+            raise RuntimeError(f"redis refuses its certificate: {answer}")
 
     def url(self, port, secret=None, ca="ca.pem"):
         out = f"redis{'s' if self.tls else ''}://:{secret or self.secret}@127.0.0.1:{port}" \
               "/3?prefix=UNIQUE/"
         if self.tls:
             path = self.certificates.path
-            out += f"&ca={path(ca)}&cert={path('server.pem')}&key={path('server.key')}"
+            out += f"&ca={path(ca)}&cert={path('client.pem')}&key={path('server.key')}"
         return out
 
     def variables(self):
@@ -391,6 +454,9 @@ class Etcd(Server):
     def ready(self):
         return self.ask("/v3/kv/range", {"key": "eA=="})[0] in (200, 400)
 
+    def take_certificate(self):
+        """It reads the file for each connection."""
+
     def made(self):
         """The certificates of the TLS variant say who comes, so that one has no users."""
         if self.tls:
@@ -405,7 +471,7 @@ class Etcd(Server):
         if not self.tls:
             return f"etcd://root:{secret or self.secret}@127.0.0.1:{port}/UNIQUE"
         path = self.certificates.path
-        return f"etcds://127.0.0.1:{port}/UNIQUE?ca={path(ca)}&cert={path('server.pem')}" \
+        return f"etcds://127.0.0.1:{port}/UNIQUE?ca={path(ca)}&cert={path('client.pem')}" \
                f"&key={path('server.key')}"
 
     def variables(self):
@@ -451,11 +517,14 @@ class Nats(Server):
         with socket.create_connection(("127.0.0.1", self.port), timeout=5) as s:
             return s.recv(4096).startswith(b"INFO ")
 
+    def greeted(self, sock):
+        sock.recv(4096)
+
     def url(self, port, secret=None, ca="ca.pem"):
         out = f"nats://me:{secret or self.secret}@127.0.0.1:{port}/UNIQUE"
         if self.tls:
             path = self.certificates.path
-            out += f"?tls=1&ca={path(ca)}&cert={path('server.pem')}&key={path('server.key')}"
+            out += f"?tls=1&ca={path(ca)}&cert={path('client.pem')}&key={path('server.key')}"
         return out
 
     def variables(self):
