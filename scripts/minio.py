@@ -77,23 +77,32 @@ def make_certificates(folder, days=2):
             "-CAcreateserial", "-out", at("server.crt"), "-days", str(days), "-extfile", at("names"))
 
 
+def missing(what, how):
+    """A server that a test needs is not here: skipped, loudly, or failed."""
+    needed = os.environ.get("REQUIRE_REAL_STORES") == "1"
+    print(f"NO {what}: this did not run; {how}"
+          + (", and REQUIRE_REAL_STORES=1 makes that a failure" if needed else ""), file=sys.stderr)
+    sys.exit(1 if needed else 77)
+
+
+def program():
+    """The path of the server, as scripts/minio.sh finds it."""
+    found = subprocess.run([os.path.join(os.path.dirname(os.path.abspath(__file__)), "minio.sh")],
+                           stdout=subprocess.PIPE, text=True, check=False)
+    return found.stdout.strip() if found.returncode == 0 else \
+        missing("MINIO", "scripts/minio.sh --build gets one")
+
+
 class Minio:
     def __init__(self, tls=False):
-        found = subprocess.run([os.path.join(os.path.dirname(os.path.abspath(__file__)), "minio.sh")],
-                               stdout=subprocess.PIPE, text=True, check=False)
-        if found.returncode != 0:
-            needed = os.environ.get("REQUIRE_REAL_STORES") == "1"
-            print("NO MINIO: this did not run; scripts/minio.sh --build gets one"
-                  + (", and REQUIRE_REAL_STORES=1 makes that a failure" if needed else ""),
-                  file=sys.stderr)
-            sys.exit(1 if needed else 77)
+        path = program()
         self.key_id, self.secret = "testing", secrets.token_hex(16)
         self.folder = tempfile.mkdtemp(prefix="hadb-minio-")
         self.process, self.ca = None, None
         try:
             if tls:
                 self.make_tls()
-            self.start(found.stdout.strip())
+            self.start(path)
         except BaseException:
             self.close()
             raise

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # Installs what the tests need, builds, and runs every suite: plain, with ASan+UBSan, with TSan.
 # Usage: scripts/test.sh [--quick]     --quick: the plain build only
+# REQUIRE_REAL_STORES=1: a server that is not here fails its tests instead of skipping them.
 # The last line is "N passed, N failed, N skipped"; exit 0 only if nothing failed and something passed.
 set -euo pipefail
 . "$(dirname "$0")/lib.sh"
@@ -52,7 +53,7 @@ PY
 get_minio &
 minio=$!
 say "building with gcc, warnings are errors"
-build build --werror
+build build --werror -Dauto_features=enabled
 say "waiting for MinIO, which is built at the same time if it is not here"
 wait "$minio"
 run build
@@ -60,11 +61,11 @@ run build
 if [ "$quick" = no ]; then
     say "building with clang, AddressSanitizer and UndefinedBehaviorSanitizer"
     export CC=clang-14
-    build build-asan --werror -Db_sanitize=address,undefined -Db_lundef=false -Dbuildtype=debugoptimized
+    build build-asan --werror -Dauto_features=enabled -Db_sanitize=address,undefined -Db_lundef=false -Dbuildtype=debugoptimized
     UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 run build-asan --suite unit --suite contract \
         --suite golden --suite fault --suite fuzz --suite integration --timeout-multiplier 4
     say "building with clang and ThreadSanitizer"
-    build build-tsan --werror -Db_sanitize=thread -Db_lundef=false -Dbuildtype=debugoptimized
+    build build-tsan --werror -Dauto_features=enabled -Db_sanitize=thread -Db_lundef=false -Dbuildtype=debugoptimized
     TSAN_OPTIONS=halt_on_error=1 run build-tsan --suite unit --suite contract --suite integration \
         --timeout-multiplier 4
 fi

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 import unittest
+import unittest.mock
 
 from e2e import ROOT, HADB, main, wait_for
 
@@ -21,6 +22,37 @@ TOOLS = {
                'if [ "${INSTALL:-0}" != 0 ]; then echo "noise"; echo "E: no such host" >&2; exit 1; fi',
     "sudo": 'exec "$@"',
 }
+
+
+sys.path.insert(0, os.path.join(ROOT, "tests", "support"))
+import with_lease  # noqa: E402
+import with_s3  # noqa: E402
+
+
+class MissingServers(unittest.TestCase):
+    """Every wrapper around a real server skips without its program, and fails where skipping is not allowed."""
+
+    def code(self, start, required):
+        nothing = subprocess.CompletedProcess([], 77, "")
+        with unittest.mock.patch("shutil.which", lambda *_, **__: None), \
+                unittest.mock.patch("subprocess.run", lambda *_, **__: nothing), \
+                unittest.mock.patch.dict(os.environ, {"REQUIRE_REAL_STORES": required}), \
+                self.assertRaises(SystemExit) as left:
+            start()
+        return left.exception.code
+
+    def test_are_skipped_or_failures(self):
+        own = ("scripted", "http", "http-tls")
+        kinds = {name: kind for name, kind in with_lease.KINDS.items() if name not in own}
+        self.assertGreaterEqual(len(kinds), 9)
+        for name, start in {**kinds, "with_s3": with_s3.minio.Minio}.items():
+            with self.subTest(name):
+                self.assertEqual(self.code(start, ""), 77)
+                self.assertEqual(self.code(start, "1"), 1)
+
+    def test_are_failures_in_ci(self):
+        with open(os.path.join(ROOT, ".ci", "run"), encoding="utf-8") as run:
+            self.assertRegex(run.read(), r"(?m)^export REQUIRE_REAL_STORES=1$")
 
 
 class Packages(unittest.TestCase):

@@ -33,16 +33,9 @@ import minio  # noqa: E402
 import with_s3  # noqa: E402
 
 
-def missing(what, how):
-    needed = os.environ.get("REQUIRE_REAL_STORES") == "1"
-    print(f"NO {what}: this test did not run; {how}"
-          + (", and REQUIRE_REAL_STORES=1 makes that a failure" if needed else ""), file=sys.stderr)
-    sys.exit(1 if needed else 77)
-
-
 def program(name, package):
     found = shutil.which(name) or shutil.which(name, path="/usr/sbin:/usr/bin:/usr/local/bin")
-    return found or missing(name, f"apt-get install {package}")
+    return found or minio.missing(name, f"apt-get install {package}")
 
 
 class Relay:
@@ -304,11 +297,7 @@ class Minio(Server):
     key_id, ca = "testing", None  # as minio.Minio names them
 
     def prepare(self):
-        found = subprocess.run([os.path.join(ROOT, "scripts", "minio.sh")], stdout=subprocess.PIPE,
-                               text=True)
-        if found.returncode != 0:
-            missing("MINIO", "scripts/minio.sh --build gets one")
-        self.program = found.stdout.strip()
+        self.program = minio.program()
         if self.tls:
             self.certificates = Certificates(self.folder)
             self.ca = self.certificates.path("ca.pem")
