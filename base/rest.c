@@ -208,8 +208,7 @@ int hadb__rest_refused(const struct hadb__rest *rest, const struct hadb__http_re
     struct hadb__rest_said said;
     int status = reply->status;
     hadb__rest_said(reply, &said);
-    if (status >= 500 || status < 200 || status == 408 || status == 409 || status == 425 ||
-        status == 429 || status == 499) {
+    if (hadb__http_says_nothing(status)) {
         return fail_status(reply, &said, writes ? HADB_ETIMEDOUT : HADB_EUNAVAIL, NULL, err);
     }
     if (status == 401 || status == 403) {
