@@ -132,7 +132,7 @@ static void add(uint64_t *counter, uint64_t n)
 }
 
 void hadb__http_count(struct hadb_storage_usage *live, const char *method, bool lists,
-                      size_t body_bytes, const struct hadb__http_reply *reply)
+                      size_t body_bytes, const struct hadb__http_reply *reply, int64_t now_unix_s)
 {
     if (!reply->sent) {
         return;
@@ -142,6 +142,10 @@ void hadb__http_count(struct hadb_storage_usage *live, const char *method, bool 
     add(gets ? &live->gets : deletes ? &live->deletes : &live->puts, 1);
     add(&live->sent_bytes, body_bytes);
     add(&live->received_bytes, reply->body.len);
+    if (reply->date_unix_s >= 0) {
+        __atomic_store_n(&live->clock_offset_s, reply->date_unix_s - now_unix_s, __ATOMIC_RELAXED);
+        __atomic_store_n(&live->clock_known, true, __ATOMIC_RELAXED);
+    }
 }
 
 void hadb__http_usage(const struct hadb_storage_usage *live, struct hadb_storage_usage *out)
@@ -152,5 +156,7 @@ void hadb__http_usage(const struct hadb_storage_usage *live, struct hadb_storage
         .deletes = __atomic_load_n(&live->deletes, __ATOMIC_RELAXED),
         .sent_bytes = __atomic_load_n(&live->sent_bytes, __ATOMIC_RELAXED),
         .received_bytes = __atomic_load_n(&live->received_bytes, __ATOMIC_RELAXED),
+        .clock_known = __atomic_load_n(&live->clock_known, __ATOMIC_RELAXED),
+        .clock_offset_s = __atomic_load_n(&live->clock_offset_s, __ATOMIC_RELAXED),
     };
 }

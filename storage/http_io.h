@@ -22,6 +22,6 @@ int hadb__http_io_take(const struct hadb_storage_io *io, struct hadb__http_reply
 
 /* Counts a finished request, if it was sent; @lists: a GET that costs as much as a PUT. @live is atomic. */
 void hadb__http_count(struct hadb_storage_usage *live, const char *method, bool lists,
-                      size_t body_bytes, const struct hadb__http_reply *reply);
+                      size_t body_bytes, const struct hadb__http_reply *reply, int64_t now_unix_s);
 void hadb__http_usage(const struct hadb_storage_usage *live, struct hadb_storage_usage *out);
 #endif

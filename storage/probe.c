@@ -299,8 +299,14 @@ static int check_delete(struct hadb__probe *p, struct hadb_error *err)
     bool seen = false;
     hadb__probe_key(p, "delete", 0, key);
     int r = hadb__probe_create(p, key, bytes, err);
-    if (r >= 0) {
-        r = hadb_storage_delete_many(p->storage, &p->call, keys, 1, err);
+    if (r < 0) {
+        return r;
+    }
+    r = hadb_storage_delete_many(p->storage, &p->call, keys, 1, err);
+    if (r == HADB_EAUTH || r == HADB_ENOTSUP) { /* costs room, no write */
+        hadb__probe_verdict(p, HADB_PROBE_DELETE, HADB_PROBE_RECORDED, "refused: %s",
+                            err ? err->message : hadb_code_text(r));
+        return 0;
     }
     if (r == 0) {
         r = hadb__probe_same(p, key, bytes, &seen, NULL, err);
@@ -394,6 +400,7 @@ static void clean_up(struct hadb__probe *p)
     }
     r = r == 0 ? clean_batch(p, &batch, &cause) : r;
     if (r) {
+        snprintf(p->result.left, sizeof(p->result.left), "%s-", p->base);
         hadb_log(p->env, HADB_LOG_WARN, "storage", NULL, "may have left %s-* behind: %s", p->base,
                  cause.message);
     }
@@ -416,11 +423,8 @@ static int fill_options(const struct hadb_probe_options *given, struct hadb_prob
     return 0;
 }
 
-int hadb_probe_run(struct hadb_storage *storage, const char *prefix,
-                   const struct hadb_probe_options *options, const struct hadb_env *env,
-                   struct hadb_probe_result *result, struct hadb_error *err)
+int hadb__probe_begin(struct hadb__probe *p, const char *prefix, struct hadb_error *err)
 {
-    struct hadb__probe p = {.storage = storage, .env = hadb_env_or_host(env)};
     uint8_t random[8];
     char hex[2 * sizeof(random) + 1];
     int r = hadb__object_key_check(prefix, err);
@@ -428,15 +432,24 @@ int hadb_probe_run(struct hadb_storage *storage, const char *prefix,
         r = hadb_fail(err, HADB_EINVAL, "probe prefix is longer than %u bytes",
                       PROBE_PREFIX_BYTES_MAX);
     }
+    hadb_random(p->env, random, sizeof(random));
+    hadb_hex_encode(random, sizeof(random), hex);
+    snprintf(p->base, sizeof(p->base), "%s/run-%s", r ? "" : prefix, hex);
+    return r;
+}
+
+int hadb_probe_run(struct hadb_storage *storage, const char *prefix,
+                   const struct hadb_probe_options *options, const struct hadb_env *env,
+                   struct hadb_probe_result *result, struct hadb_error *err)
+{
+    struct hadb__probe p = {.storage = storage, .env = hadb_env_or_host(env)};
+    int r = hadb__probe_begin(&p, prefix, err);
     if (r == 0) {
         r = fill_options(options, &p.options, err);
     }
     if (r) {
         return r;
     }
-    hadb_random(p.env, random, sizeof(random));
-    hadb_hex_encode(random, sizeof(random), hex);
-    snprintf(p.base, sizeof(p.base), "%s/run-%s", prefix, hex);
     p.call = hadb_call_within(p.env, p.options.limit_ms);
     p.call.cancel = p.options.cancel;
     uint64_t begin_ms = hadb_now_ms(p.env);

@@ -7,6 +7,7 @@
  */
 #ifndef HADB_STORAGE_PROBE_H
 #define HADB_STORAGE_PROBE_H
+#include "base/samples.h"
 #include "hadb/storage.h"
 
 #define HADB_PROBE_VERSION 1u /* of the checks and of the text form */
@@ -25,7 +26,7 @@ enum hadb_probe_check {
     HADB_PROBE_ABSENT_FIRST, /* S2: an earlier HADB_ABSENT is not remembered (negative cache) */
     HADB_PROBE_LARGE,        /* S3: a large body comes back whole */
     HADB_PROBE_SAME_BYTES,   /* recorded: does replacing by equal bytes change the tag? */
-    HADB_PROBE_DELETE,       /* recorded: is a deleted object gone at once? */
+    HADB_PROBE_DELETE,       /* recorded: may be deleted, and is gone at once? */
     HADB_PROBE_LEN,
 };
 
@@ -44,6 +45,7 @@ struct hadb_probe_result {
     } checks[HADB_PROBE_LEN];
     int64_t at_unix_ms;
     uint64_t took_ms;
+    char left[700]; /* the beginning of the keys that could not be removed; "" = none. Not kept */
 };
 
 /* Zero members mean the default, which suits a start: light, well under a second on a local folder. */
@@ -53,7 +55,8 @@ struct hadb_probe_options {
     uint32_t reads;       /* 0 = 2; objects written here and read in another thread; up to 1000 */
     uint32_t large_bytes; /* 0 = 1 MiB */
     uint32_t limit_ms;    /* 0 = 60000; for all of it */
-    const struct hadb_cancel *cancel; /* may be NULL */
+    const struct hadb_cancel *cancel;  /* may be NULL */
+    struct hadb_samples *race_samples; /* may be NULL: gets what each attempt in the races took */
 };
 /* The full measure of protocol.md 4.13, for a new remote store and once a day: seconds and money. */
 #define HADB_PROBE_OPTIONS_FULL {.racers = 64, .keys = 20, .reads = 100, .large_bytes = 5u << 20}

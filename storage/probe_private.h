@@ -18,6 +18,8 @@ struct hadb__probe {
     struct hadb_probe_result result;
 };
 
+/* Checks the prefix and names the run: sets p->base. 0 or HADB_EINVAL. */
+int hadb__probe_begin(struct hadb__probe *p, const char *prefix, struct hadb_error *err);
 /* "BASE-NAME-I". */
 void hadb__probe_key(const struct hadb__probe *p, const char *name, unsigned i,
                      char out[PROBE_KEY_BYTES]);

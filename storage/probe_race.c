@@ -13,57 +13,10 @@
 
 #include "base/alloc.h"
 #include "base/buf.h"
+#include "base/env.h"
 #include "base/error.h"
+#include "base/gate.h"
 #include "storage/probe_private.h"
-
-struct gate {
-    struct hadb_mutex mu;
-    struct hadb_cond moved;
-    unsigned members; /* const after init */
-    unsigned arrived; /* mu */
-    unsigned round;   /* mu */
-    bool broken;      /* mu */
-};
-
-static void gate_init(struct gate *gate, unsigned members)
-{
-    *gate = (struct gate){.members = members};
-    hadb_mutex_init(&gate->mu, 0);
-    hadb_cond_init(&gate->moved);
-}
-
-static void gate_deinit(struct gate *gate)
-{
-    hadb_cond_deinit(&gate->moved);
-    hadb_mutex_deinit(&gate->mu);
-}
-
-/* Waits until all members are here; false when somebody has given up. */
-static bool gate_pass(struct gate *gate)
-{
-    hadb_mutex_lock(&gate->mu);
-    unsigned round = gate->round;
-    gate->arrived++;
-    if (gate->arrived == gate->members) {
-        gate->arrived = 0;
-        gate->round++;
-        hadb_cond_broadcast(&gate->moved);
-    }
-    while (gate->round == round && !gate->broken) {
-        hadb_cond_wait(&gate->moved, &gate->mu);
-    }
-    bool open = !gate->broken;
-    hadb_mutex_unlock(&gate->mu);
-    return open;
-}
-
-static void gate_break(struct gate *gate)
-{
-    hadb_mutex_lock(&gate->mu);
-    gate->broken = true;
-    hadb_cond_broadcast(&gate->moved);
-    hadb_mutex_unlock(&gate->mu);
-}
 
 /* --- races -------------------------------------------------------------------------------------- */
 
@@ -72,7 +25,7 @@ struct race {
     const char *name;
     unsigned rounds;
     const struct hadb_tag *tags; /* per round: replace with this tag; NULL = create */
-    struct gate gate;
+    struct hadb_gate gate;
 };
 
 struct racer {
@@ -81,6 +34,7 @@ struct racer {
     struct hadb_error err; /* own thread until joined, like all below */
     int failure;           /* first failure; 0 = none */
     bool won[HADB_PROBE_KEYS_MAX];
+    uint64_t took_us[HADB_PROBE_KEYS_MAX];
     char bodies[HADB_PROBE_KEYS_MAX][PROBE_BODY_BYTES];
 };
 
@@ -90,9 +44,11 @@ static int one_attempt(struct racer *me, unsigned round)
     char key[PROBE_KEY_BYTES];
     hadb__probe_key(race->p, race->name, round, key);
     struct hadb_slice body = hadb_slice(me->bodies[round], PROBE_BODY_BYTES);
+    uint64_t begin_ns = hadb_now_ns(race->p->env);
     int r = race->tags ? hadb_storage_replace(race->p->storage, &race->p->call, key, body,
                                               &race->tags[round], NULL, &me->err)
                        : hadb__probe_create(race->p, key, body, &me->err);
+    me->took_us[round] = (hadb_now_ns(race->p->env) - begin_ns) / 1000;
     me->won[round] = r == 0;
     return HADB_MIN(r, 0);
 }
@@ -102,12 +58,12 @@ static void run_racer(void *arg)
     struct racer *me = arg;
     for (unsigned round = 0; round < me->race->rounds; round++) {
         hadb__probe_body(me->race->p, me->bodies[round]);
-        if (!gate_pass(&me->race->gate)) {
+        if (!hadb_gate_pass(&me->race->gate)) {
             return;
         }
         me->failure = one_attempt(me, round);
         if (me->failure) {
-            gate_break(&me->race->gate);
+            hadb_gate_break(&me->race->gate);
             return;
         }
     }
@@ -118,18 +74,18 @@ static int run_race(struct race *race, struct racer *racers, struct hadb_error *
 {
     unsigned racers_len = race->p->options.racers;
     int r = 0;
-    gate_init(&race->gate, racers_len);
+    hadb_gate_init(&race->gate, racers_len);
     for (unsigned i = 0; i < racers_len && r == 0; i++) {
         racers[i].race = race;
         r = hadb_thread_start(&racers[i].thread, "hadb-probe", run_racer, &racers[i], err);
     }
     if (r) {
-        gate_break(&race->gate);
+        hadb_gate_break(&race->gate);
     }
     for (unsigned i = 0; i < racers_len; i++) {
         hadb_thread_join(&racers[i].thread);
     }
-    gate_deinit(&race->gate);
+    hadb_gate_deinit(&race->gate);
     for (unsigned i = 0; i < racers_len && r == 0; i++) {
         r = racers[i].failure;
         if (r && err) {
@@ -179,6 +135,16 @@ static int judge_race(struct race *race, struct racer *racers, enum hadb_probe_c
     return 0;
 }
 
+static int keep_samples(const struct race *race, const struct racer *racers)
+{
+    struct hadb_samples *out = race->p->options.race_samples;
+    int r = 0;
+    for (unsigned i = 0; out && r == 0 && i < race->p->options.racers * race->rounds; i++) {
+        r = hadb_samples_add(out, racers[i / race->rounds].took_us[i % race->rounds]);
+    }
+    return r;
+}
+
 static int race_and_judge(struct race *race, enum hadb_probe_check check, struct hadb_error *err)
 {
     struct racer *racers = hadb_calloc(race->p->options.racers, sizeof(*racers));
@@ -186,6 +152,9 @@ static int race_and_judge(struct race *race, enum hadb_probe_check check, struct
         return hadb_fail_nomem(err);
     }
     int r = run_race(race, racers, err);
+    if (r == 0 && keep_samples(race, racers)) {
+        r = hadb_fail_nomem(err);
+    }
     if (r == 0) {
         r = judge_race(race, racers, check, err);
     }
@@ -235,7 +204,7 @@ struct reading {
     unsigned missed;   /* reader until joined: objects that were not seen, or with other bytes */
     unsigned early;    /* reader until joined: objects that were there before they were made */
     char (*bodies)[PROBE_BODY_BYTES]; /* written before the gate, read after it */
-    struct gate gate;
+    struct hadb_gate gate;
     struct hadb_error err; /* reader until joined */
     int failure;           /* reader until joined */
 };
@@ -271,11 +240,11 @@ static void run_reader(void *arg)
     for (unsigned i = 0; i < reading->p->options.reads; i++) {
         hadb__probe_key(reading->p, reading->name, i, key);
         int r = reading->absent_first ? look_early(reading, key) : 0;
-        if (r || !gate_pass(&reading->gate)) { /* now the other thread writes … */
+        if (r || !hadb_gate_pass(&reading->gate)) { /* now the other thread writes … */
             reading->failure = r;
             break;
         }
-        if (!gate_pass(&reading->gate)) { /* … and has written */
+        if (!hadb_gate_pass(&reading->gate)) { /* … and has written */
             break;
         }
         reading->failure = look(reading, key, i);
@@ -283,7 +252,7 @@ static void run_reader(void *arg)
             break;
         }
     }
-    gate_break(&reading->gate);
+    hadb_gate_break(&reading->gate);
 }
 
 static int write_for_reader(struct reading *reading, struct hadb_error *err)
@@ -293,14 +262,14 @@ static int write_for_reader(struct reading *reading, struct hadb_error *err)
     for (unsigned i = 0; i < p->options.reads; i++) {
         hadb__probe_key(p, reading->name, i, key);
         struct hadb_slice body = hadb__probe_body(p, reading->bodies[i]);
-        if (!gate_pass(&reading->gate)) {
+        if (!hadb_gate_pass(&reading->gate)) {
             return 0; /* the reader knows why */
         }
         int r = hadb__probe_create(p, key, body, err);
         if (r < 0) {
             return r;
         }
-        if (!gate_pass(&reading->gate)) {
+        if (!hadb_gate_pass(&reading->gate)) {
             return 0;
         }
     }
@@ -316,16 +285,16 @@ static int read_elsewhere(struct reading *reading, enum hadb_probe_check check,
     if (!reading->bodies) {
         return hadb_fail_nomem(err);
     }
-    gate_init(&reading->gate, 2);
+    hadb_gate_init(&reading->gate, 2);
     int r = hadb_thread_start(&thread, "hadb-probe", run_reader, reading, err);
     if (r == 0) {
         r = write_for_reader(reading, err);
         if (r) {
-            gate_break(&reading->gate);
+            hadb_gate_break(&reading->gate);
         }
     }
     hadb_thread_join(&thread);
-    gate_deinit(&reading->gate);
+    hadb_gate_deinit(&reading->gate);
     hadb_free(reading->bodies);
     if (r == 0 && reading->failure) {
         r = reading->failure;

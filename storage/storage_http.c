@@ -38,7 +38,7 @@ static void count(struct store *s, const struct hadb__blob_request *q,
                   const struct hadb__http_reply *reply)
 {
     hadb__http_count(&s->usage, q->rest.http.method, q->op == HADB_STORAGE_OP_LIST,
-                     q->rest.http.body.len, reply);
+                     q->rest.http.body.len, reply, hadb_now_unix_ms(s->rest.env) / 1000);
 }
 
 /* Room for what a write may be answered, before it leaves. */

@@ -52,7 +52,8 @@ struct hadb__http_request hadb__s3_http_request(const struct hadb__s3 *s,
 void hadb__s3_count(struct hadb__s3 *s, const struct hadb__s3_request *q,
                     const struct hadb__http_reply *reply)
 {
-    hadb__http_count(&s->usage, q->method, q->op == HADB_STORAGE_OP_LIST, q->body.len, reply);
+    hadb__http_count(&s->usage, q->method, q->op == HADB_STORAGE_OP_LIST, q->body.len, reply,
+                     hadb_now_unix_ms(s->env) / 1000);
 }
 
 void hadb__s3_learn_clock(struct hadb__s3 *s, int64_t signed_at_s, int64_t server_s)

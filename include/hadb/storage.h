@@ -74,6 +74,8 @@ struct hadb_storage_usage {
     uint64_t gets;                       /* GET, HEAD */
     uint64_t deletes;                    /* free of charge */
     uint64_t sent_bytes, received_bytes; /* bodies */
+    bool clock_known;                    /* some answer had a Date */
+    int64_t clock_offset_s; /* the server's clock minus ours, as of the last one; to 1 s or so */
 };
 
 /**

@@ -169,6 +169,9 @@ static int broken_around(void *self, const struct hadb__request *q, struct hadb_
     case HADB_STORAGE_OP_REPLACE:
         return broken_replace(b, q, err);
     case HADB_STORAGE_OP_DELETE_MANY:
+        if (b->kind == BROKEN_KEEPS) {
+            return hadb_fail(err, HADB_EAUTH, "deleting is not allowed");
+        }
         return hadb__request_send(&b->w.inner, q, err);
     default:
         return broken_read(b, q, err);

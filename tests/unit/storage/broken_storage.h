@@ -22,6 +22,7 @@ enum broken_kind {
     BROKEN_NO_REPLACE,        /* caps: no compare-and-swap */
     /* Not broken by the contract: */
     BROKEN_LOSES_REPLIES, /* every third create is applied, but its reply is lost */
+    BROKEN_KEEPS,         /* deleting is not allowed */
     BROKEN_REFUSES,       /* every request fails with HADB_EAUTH */
     BROKEN_KINDS,
 };

@@ -13,6 +13,7 @@
 #include "base/buf.h"
 #include "base/env.h"
 #include "storage/probe.h"
+#include "storage/probe_measure.h"
 #include "storage/wrap.h"
 #include "tests/support/support.h"
 #include "tests/unit/storage/broken_storage.h"
@@ -169,6 +170,81 @@ static void probe__gives_no_verdict_on_a_store_that_refuses(void **state)
     hadb_storage_close(&s);
 }
 
+static void probe__of_a_store_that_must_not_delete_says_so_and_what_it_left(void **state)
+{
+    (void)state;
+    struct hadb_storage s = broken_storage(BROKEN_KEEPS);
+    struct hadb_probe_result result = {0};
+    struct hadb_env quiet = *hadb_env_host();
+    quiet.log_level = HADB_LOG_ERROR;
+    assert_int_equal(hadb_probe_run(&s, "probe", NULL, &quiet, &result, NULL), 0);
+    assert_true(result.may_lead);
+    assert_int_equal(result.checks[HADB_PROBE_DELETE].status, HADB_PROBE_RECORDED);
+    assert_non_null(strstr(result.checks[HADB_PROBE_DELETE].text, "refused"));
+    assert_non_null(strstr(result.left, "probe/run-"));
+    assert_true(count_keys(&s) > 0);
+    hadb_storage_close(&s);
+}
+
+/* Each race attempt is one sample; nothing else is. */
+static void probe__times_what_happens_under_contention(void **state)
+{
+    (void)state;
+    struct hadb_storage s = {0};
+    struct hadb_samples samples = {0};
+    struct hadb_probe_options options = {.racers = 3, .keys = 4, .race_samples = &samples};
+    struct hadb_probe_result result = {0};
+    assert_int_equal(hadb_storage_open("mem:?latency_ms=2", NULL, &s, NULL), 0);
+    assert_passes(&s, &options, &result);
+    assert_int_equal(samples.len, 3 * (4 + 1)); /* creates, and replaces of one key */
+    assert_true(hadb_samples_percentile(&samples, 1) >= 2000);
+    hadb_samples_deinit(&samples);
+    hadb_storage_close(&s);
+}
+
+static void measure__has_every_operation_and_leaves_nothing(void **state)
+{
+    (void)state;
+    struct hadb_storage s = {0};
+    struct hadb_probe_latencies latencies = {0};
+    struct hadb_probe_measure_options options = {.rounds = 10};
+    assert_int_equal(hadb_storage_open("mem:?latency_ms=2", NULL, &s, NULL), 0);
+    assert_int_equal(hadb_probe_measure(&s, "probe", &options, NULL, &latencies, NULL), 0);
+    for (unsigned i = 0; i < HADB_PROBE_TIMED_LEN; i++) {
+        bool once_per_ten = i == HADB_PROBE_TIMED_LIST || i == HADB_PROBE_TIMED_DELETE;
+        assert_int_equal(latencies.of[i].len, once_per_ten ? 1 : 10);
+        assert_in_range(hadb_samples_percentile(&latencies.of[i], 50), 2000, 2000000);
+    }
+    assert_int_equal(latencies.refused[HADB_PROBE_TIMED_LIST].code, 0);
+    hadb_probe_latencies_deinit(&latencies);
+    assert_int_equal(count_keys(&s), 0);
+    hadb_storage_close(&s);
+}
+
+static void measure__notes_what_is_not_allowed_and_goes_on(void **state)
+{
+    (void)state;
+    struct hadb_storage s = broken_storage(BROKEN_KEEPS);
+    struct hadb_probe_latencies latencies = {0};
+    struct hadb_probe_measure_options options = {.rounds = 2};
+    assert_int_equal(hadb_probe_measure(&s, "probe", &options, NULL, &latencies, NULL), 0);
+    assert_int_equal(latencies.refused[HADB_PROBE_TIMED_DELETE].code, HADB_EAUTH);
+    assert_int_equal(latencies.of[HADB_PROBE_TIMED_DELETE].len, 0);
+    assert_int_equal(latencies.of[HADB_PROBE_TIMED_CREATE].len, 2);
+    hadb_probe_latencies_deinit(&latencies);
+    hadb_storage_close(&s);
+}
+
+static void measure__gives_up_on_a_store_that_refuses(void **state)
+{
+    (void)state;
+    struct hadb_storage s = broken_storage(BROKEN_REFUSES);
+    struct hadb_probe_latencies latencies = {0};
+    assert_int_equal(hadb_probe_measure(&s, "probe", NULL, NULL, &latencies, NULL), HADB_EAUTH);
+    hadb_probe_latencies_deinit(&latencies);
+    hadb_storage_close(&s);
+}
+
 static void probe__can_be_cancelled(void **state)
 {
     (void)state;
@@ -317,6 +393,11 @@ int main(void)
         cmocka_unit_test(probe__finds_each_broken_promise),
         cmocka_unit_test(probe__judges_only_what_is_broken),
         cmocka_unit_test(probe__gives_no_verdict_on_a_store_that_refuses),
+        cmocka_unit_test(probe__of_a_store_that_must_not_delete_says_so_and_what_it_left),
+        cmocka_unit_test(probe__times_what_happens_under_contention),
+        cmocka_unit_test(measure__has_every_operation_and_leaves_nothing),
+        cmocka_unit_test(measure__notes_what_is_not_allowed_and_goes_on),
+        cmocka_unit_test(measure__gives_up_on_a_store_that_refuses),
         cmocka_unit_test(probe__can_be_cancelled),
         cmocka_unit_test(probe__refuses_options_over_their_limits),
         cmocka_unit_test(probe__survives_failing_allocations),
