@@ -31,7 +31,8 @@ struct cli_command {
 };
 
 extern const struct cli_command cli_node, cli_put, cli_get, cli_del, cli_scan, cli_load, cli_status,
-    cli_handoff, cli_verify, cli_restore, cli_inspect, cli_lease_server, cli_storage_server;
+    cli_handoff, cli_verify, cli_restore, cli_inspect, cli_lease_server, cli_storage_server,
+    cli_doctor;
 
 #define CLI_MESSAGE_BYTES 1024u /* longer messages are cut */
 
@@ -42,6 +43,7 @@ int cli_usage(const struct cli_command *command, const char *fmt, ...)
     __attribute__((format(printf, 2, 3))); /* prints and returns CLI_USAGE */
 int cli_fail(int exit_code, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 int cli_fail_error(const struct hadb_error *err); /* prints it and returns the fitting exit code */
+int cli_exit_of(const struct hadb_error *err);    /* that code alone */
 int cli_fail_file(const char *path, int reason);  /* @reason: an errno */
 /* An answer's error. @name and @request_id may be NULL. */
 int cli_fail_reply(int exit_code, const char *name, const char *request_id, const char *message);

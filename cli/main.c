@@ -14,7 +14,7 @@
 static const struct cli_command *const commands[] = {
     &cli_node,           &cli_put,     &cli_get,    &cli_del,     &cli_scan,    &cli_load,
     &cli_status,         &cli_handoff, &cli_verify, &cli_restore, &cli_inspect, &cli_lease_server,
-    &cli_storage_server,
+    &cli_storage_server, &cli_doctor,
 };
 
 static int print_overview(FILE *out)

@@ -114,7 +114,7 @@ int cli_fail_file(const char *path, int reason)
     return cli_fail(exit_code, "%s: %s", path, strerror(reason));
 }
 
-static int exit_of(const struct hadb_error *err)
+int cli_exit_of(const struct hadb_error *err)
 {
     switch (err->code) {
     case HADB_EINVAL:
@@ -146,7 +146,7 @@ static int exit_of(const struct hadb_error *err)
 int cli_fail_error(const struct hadb_error *err)
 {
     const char *text = err->message[0] ? err->message : hadb_code_text(err->code);
-    return cli_fail_reply(exit_of(err), hadb_code_name(err->code), NULL, text);
+    return cli_fail_reply(cli_exit_of(err), hadb_code_name(err->code), NULL, text);
 }
 
 int cli_help(const struct cli_command *command)

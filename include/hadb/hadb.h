@@ -11,6 +11,7 @@
 #include "hadb/types.h"
 
 #include "hadb/changeset.h"  /* hop 4: what an entry looks like */
+#include "hadb/doctor.h"     /* without any node: are the stores fit? */
 #include "hadb/engine.h"     /* hops 2, 8: the database */
 #include "hadb/executor.h"   /* hop 2: a request becomes a transaction */
 #include "hadb/kv.h"         /* hop 1: the way in */

@@ -431,6 +431,23 @@ static void restore_h_and_changeset_h__refuse_what_cannot_be(void **state)
     REFUSED(hadb_inspect_file, "x", false, NULL);
 }
 
+static void doctor_h__refuses_what_cannot_be(void **state)
+{
+    (void)state;
+    static struct hadb_doctor_report report;
+    struct hadb_doctor_options options = HADB_DOCTOR_OPTIONS_INIT;
+    REFUSED(hadb_doctor_run, &options, &report); /* neither storage nor lease store */
+    options.storage_url = "mem:";
+    REFUSED(hadb_doctor_run, NULL, &report);
+    REFUSED(hadb_doctor_run, &options, NULL);
+    options.rounds = HADB_DOCTOR_ROUNDS_MAX + 1;
+    REFUSED(hadb_doctor_run, &options, &report);
+    options.rounds = 1;
+    options.abi++;
+    REFUSED(hadb_doctor_run, &options, &report);
+    HARMLESS(hadb_doctor_status_name, (enum hadb_doctor_status)99);
+}
+
 /* Runs last. */
 static void every_exported_function__was_called(void **state)
 {
@@ -467,6 +484,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(executor_h__refuses_what_cannot_be),
         cmocka_unit_test(replicator_h__refuses_what_cannot_be),
         cmocka_unit_test(restore_h_and_changeset_h__refuse_what_cannot_be),
+        cmocka_unit_test(doctor_h__refuses_what_cannot_be),
         cmocka_unit_test(every_exported_function__was_called),
     };
     symbols = argc > 1 ? argv[1] : "include/libhadb.sym";
