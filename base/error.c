@@ -58,6 +58,8 @@ static void one_line(char *text)
     }
 }
 
+#define CONTEXT_BYTES_KEPT 40u /* however long the rest is */
+
 /* Adds ": text" as far as there is room. */
 static void message_append(struct hadb_error *err, const char *text)
 {
@@ -156,9 +158,15 @@ int hadb_wrap(struct hadb_error *err, int r, const char *fmt, ...)
         return r;
     }
     one_line(context);
-    size_t have = strlen(context);
+    size_t have = strlen(context), said = strlen(err->message), room = sizeof context - 1;
     if (strncmp(err->message, context, have) == 0 && err->message[have] == ':') {
         return r; /* the layer below has said so */
+    }
+    /* What happened and what to do stand at the end: the context is cut first. */
+    size_t keep = room > said + 2 ? room - said - 2 : 0;
+    keep = HADB_MAX(keep, (size_t)CONTEXT_BYTES_KEPT);
+    if (have > keep) {
+        memcpy(context + keep - 3, "...", 4);
     }
     char old[sizeof err->message];
     memcpy(old, err->message, sizeof old);
@@ -175,7 +183,10 @@ int hadb_advise(struct hadb_error *err, int r, const char *advice)
     if (err->code != r) {
         hadb_fail(err, r, "%s", hadb_code_text(r));
     }
-    size_t room = sizeof err->message - 1;
+    size_t said = strlen(err->message), room = sizeof err->message - 1;
+    while (said > 0 && strchr(" .", err->message[said - 1])) { /* of a foreign text */
+        err->message[--said] = '\0';
+    }
     size_t need = HADB_MIN(strlen(advice) + 2, room);
     if (strlen(err->message) + need > room) {
         size_t keep = room - need;

@@ -12,9 +12,10 @@ int hadb_fail(struct hadb_error *err, int code, const char *fmt, ...) HADB_PRINT
 int hadb_fail_errno(struct hadb_error *err, int errno_value, const char *fmt, ...)
     HADB_PRINTF(3, 4);
 /* Puts "context: " before the message, unless it starts so already, and returns r unchanged. Outcomes (r >= 0)
- * pass untouched. */
+ * pass untouched. Where both do not fit the context is cut ("..."). */
 int hadb_wrap(struct hadb_error *err, int r, const char *fmt, ...) HADB_PRINTF(3, 4);
-/* Puts ": advice" behind the message, cutting the message rather than the advice; returns r unchanged. */
+/* Puts ": advice" behind the message (less its full stop), cutting the message rather than the advice; returns r
+ * unchanged. */
 int hadb_advise(struct hadb_error *err, int r, const char *advice);
 int hadb_fail_nomem(struct hadb_error *err);
 /*

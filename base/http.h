@@ -89,5 +89,7 @@ bool hadb__http_untrusted(int curl_code, long sys_errno, const char *text);
 bool hadb__http_says_nothing(int status);
 /* Is this one entity tag, fit to be sent back in If-Match? Neither "*" nor a list is, which fit more than one. */
 bool hadb__http_etag_usable(const char *etag);
+/* What to change or look at, to be put behind @text, the text of a failure; NULL = nothing is known. Static. */
+const char *hadb__http_advice(enum hadb__http_failure failure, const char *text);
 void hadb__http_reply_deinit(struct hadb__http_reply *reply);
 #endif

@@ -284,8 +284,7 @@ int hadb__net_unheard(enum hadb__http_failure failure, bool writes, bool sent, c
                       struct hadb_error *err)
 {
     int code = code_of_failure(failure, writes, sent);
-    if (code == HADB_EAUTH) {
-        return hadb_fail(err, code, "%s; if the certificate is your own, add ca=FILE", text);
-    }
-    return hadb_fail(err, code, "%s", text);
+    const char *advice = hadb__http_advice(failure, text);
+    hadb_fail(err, code, "%s", text);
+    return advice ? hadb_advise(err, code, advice) : code;
 }

@@ -102,8 +102,12 @@ static int fail_answer(const struct answer *answer, bool writes, struct hadb_err
 static int judge(const struct hadb__nats_reply *reply, bool writes, struct hadb_error *err)
 {
     if (reply->refused) {
-        return writes && reply->sent ? hadb_fail(err, HADB_ETIMEDOUT, "%s", reply->text)
-                                     : hadb_fail(err, HADB_EAUTH, "%s", reply->text);
+        return writes && reply->sent
+                   ? hadb_fail(err, HADB_ETIMEDOUT, "%s", reply->text)
+                   : hadb_fail(err, HADB_EAUTH, "%s: %s", reply->text,
+                               reply->sent ? "give the user the rights that "
+                                             "docs/lease-stores.md lists"
+                                           : "check user:password@ or token@ in the url");
     }
     if (reply->nobody) {
         return hadb_fail(err, HADB_EUNAVAIL,

@@ -8,11 +8,11 @@
 
 #define HADB_DOCTOR_MONTH_MS (30u * 86400u * 1000ull)
 /* Requests of the probe that a leading node repeats every day (HADB_PROBE_OPTIONS_FULL), with its cleaning up. */
-#define HADB_DOCTOR_PROBE_PUTS 1900u
-#define HADB_DOCTOR_PROBE_GETS 650u
+#define HADB_DOCTOR_PROBE_PUTS 1830u
+#define HADB_DOCTOR_PROBE_GETS 545u
 /* Of one snapshot of one part: parts and manifest; the manifest again for the sweep; listings. Reads: manifest, read back. */
 #define HADB_DOCTOR_SNAPSHOT_PUTS 5u
-#define HADB_DOCTOR_SNAPSHOT_GETS 5u
+#define HADB_DOCTOR_SNAPSHOT_GETS 3u
 #define HADB_DOCTOR_TTL_MS_MIN 1000u
 #define HADB_DOCTOR_TTL_MS_USUAL \
     2000u /* less is not recommended: a pause of a machine is no death */

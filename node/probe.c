@@ -56,7 +56,8 @@ static void explain(struct hadb_node *node, const struct hadb_probe_result *resu
         if (text->code == 0) {
             hadb_fail(text, HADB_ENOTSUP, "storage %s fails check %s: %s", node->store_url, check,
                       result->checks[i].text);
-            hadb_advise(text, text->code, "this node follows but does not lead");
+            hadb_advise(text, text->code,
+                        "this node follows but does not lead; hadb doctor says what to change");
         }
     }
 }
@@ -130,7 +131,7 @@ int hadb__probe_at_open(struct hadb_node *node, struct hadb_error *err)
     run(node);
     if (probe->r < 0 && !probe->text.retryable) {
         *err = probe->text;
-        return hadb_advise(err, probe->r, "check the storage's address and this node's rights");
+        return probe->r;
     }
     learn(node);
     if (probe->r < 0) {

@@ -13,6 +13,7 @@
 #include <string.h>
 
 #include "base/error.h"
+#include "base/place.h"
 #include "storage/s3_private.h"
 
 #define SKEW_S_MIN 240 /* a clock that differs more explains a refusal without a reason */
@@ -20,44 +21,6 @@
 static bool is_put(const struct hadb__s3_request *q)
 {
     return q->op == HADB_STORAGE_OP_CREATE || q->op == HADB_STORAGE_OP_REPLACE;
-}
-
-/* --- the server was not heard ------------------------------------------------------------------- */
-
-static int code_of_failure(const struct hadb__s3_request *q, const struct hadb__http_reply *reply)
-{
-    bool writes = hadb_storage_op_writes(q->op);
-    if (writes && reply->sent) {
-        return HADB_ETIMEDOUT;
-    }
-    switch (reply->failure) {
-    case HADB__HTTP_CANCELED:
-        return HADB_ECANCELED;
-    case HADB__HTTP_NO_MEMORY:
-        return HADB_ENOMEM;
-    case HADB__HTTP_UNTRUSTED:
-        return HADB_EAUTH;
-    case HADB__HTTP_TOO_BIG:
-        return HADB_ETOOBIG;
-    case HADB__HTTP_LATE:
-        return writes ? HADB_EUNAVAIL : HADB_ETIMEDOUT;
-    case HADB__HTTP_IDLE:
-        return reply->sent ? HADB_ETIMEDOUT : HADB_EUNAVAIL;
-    case HADB__HTTP_UNREACHABLE:
-        return HADB_EUNAVAIL;
-    default:
-        return reply->sent ? HADB_EIO : HADB_EUNAVAIL;
-    }
-}
-
-static int fail_unheard(const struct hadb__s3_request *q, const struct hadb__http_reply *reply,
-                        struct hadb_error *err)
-{
-    int code = code_of_failure(q, reply);
-    if (code == HADB_EAUTH) {
-        return hadb_fail(err, code, "%s; if the certificate is your own, add ca=FILE", reply->text);
-    }
-    return hadb_fail(err, code, "%s", reply->text);
 }
 
 /* --- the server refused ------------------------------------------------------------------------- */
@@ -127,12 +90,15 @@ static int fail_no_bucket(const struct hadb__s3_config *config,
     return HADB_EINVAL;
 }
 
-/* A gateway that does not find the store: nothing is known of the object, and nothing was written. */
+/* A gateway that does not find the store, another server: nothing is known of the object, and nothing was written. */
 static int fail_foreign(const struct hadb__http_reply *reply, struct hadb_error *err)
 {
-    hadb_fail(err, HADB_EIO, "status %d is not an answer of S3: check endpoint=", reply->status);
+    bool wants_tls = memmem(reply->error_body, reply->error_len, "HTTPS", 5) != NULL;
+    hadb_fail(err, HADB_EIO, "status %d is not an answer of S3: %s", reply->status,
+              wants_tls ? "the server speaks TLS: write endpoint=https://" : "check endpoint=");
     if (err) {
         err->http_status = reply->status;
+        err->retryable = reply->status == 404;
     }
     return HADB_EIO;
 }
@@ -153,6 +119,35 @@ static bool is_damage(const struct hadb__s3_error *said)
            code_is(said, "XAmzContentSHA256Mismatch") || code_is(said, "InvalidDigest");
 }
 
+/* Who asks is not known, or must not: with what to change. */
+static int fail_refusal(const struct hadb__s3_request *q, const struct hadb__http_reply *reply,
+                        const struct hadb__s3_error *said, struct hadb_error *err)
+{
+    static const struct {
+        const char *code, *advice;
+    } advices[] = {
+        {"InvalidAccessKeyId", "check AWS_ACCESS_KEY_ID, or the profile"},
+        {"SignatureDoesNotMatch", "check AWS_SECRET_ACCESS_KEY, or the profile"},
+        {"ExpiredToken", "renew the credentials"},
+        {"InvalidToken", "check AWS_SESSION_TOKEN, or renew the credentials"},
+        {"RequestTimeTooSkewed", "set the clock of this host"},
+    };
+    for (size_t i = 0; i < HADB_LEN(advices); i++) {
+        if (code_is(said, advices[i].code)) { /* the server's own words are long, and say no more */
+            struct hadb__s3_error code = *said;
+            code.message[0] = '\0';
+            fail_status(reply, &code, HADB_EAUTH, false, err);
+            return hadb_advise(err, HADB_EAUTH, advices[i].advice);
+        }
+    }
+    fail_status(reply, said, HADB_EAUTH, false, err);
+    const char *right = q->op == HADB_STORAGE_OP_LIST          ? "is s3:ListBucket allowed?"
+                        : q->op == HADB_STORAGE_OP_DELETE_MANY ? "is s3:DeleteObject allowed?"
+                        : is_put(q)                            ? "is s3:PutObject allowed?"
+                                    : "are s3:GetObject and s3:ListBucket allowed?";
+    return hadb_advise(err, HADB_EAUTH, right);
+}
+
 static int fail_refused(const struct hadb__s3_request *q, const struct hadb__http_reply *reply,
                         const struct hadb__s3_error *said, struct hadb_error *err)
 {
@@ -164,7 +159,7 @@ static int fail_refused(const struct hadb__s3_request *q, const struct hadb__htt
     }
     if (status == 401 || status == 403 || code_is(said, "ExpiredToken") ||
         code_is(said, "InvalidToken")) {
-        return fail_status(reply, said, HADB_EAUTH, false, err);
+        return fail_refusal(q, reply, said, err);
     }
     if (status == 413 || code_is(said, "EntityTooLarge")) {
         return fail_status(reply, said, HADB_ETOOBIG, false, err);
@@ -190,8 +185,9 @@ static int outcome_of_refusal(const struct hadb__s3_config *config,
                    ? hadb_fail(err, HADB_ETIMEDOUT, "status %d, out of memory", status)
                    : hadb_fail_nomem(err);
     }
-    if (status == 404 && r != 0 && (reply->error_len > 0 || !reply->of_s3) &&
-        q->op != HADB_STORAGE_OP_HEAD) {
+    bool foreign = status == 404 ? reply->error_len > 0 || !reply->of_s3
+                                 : status == 400 && reply->error_len > 0;
+    if (foreign && r != 0 && q->op != HADB_STORAGE_OP_HEAD) {
         return fail_foreign(reply, err);
     }
     if (status == 404 && code_is(&said, "NoSuchBucket")) {
@@ -312,7 +308,9 @@ static const char *name_of(const struct hadb__s3_request *q)
 int hadb__s3_outcome(const struct hadb__s3_config *config, const struct hadb__s3_request *request,
                      struct hadb__http_reply *reply, struct hadb_error *err)
 {
-    int r = reply->failure != HADB__HTTP_FINE ? fail_unheard(request, reply, err)
+    int r = reply->failure != HADB__HTTP_FINE
+                ? hadb__net_unheard(reply->failure, hadb_storage_op_writes(request->op),
+                                    reply->sent, reply->text, err)
             : reply->status >= 200 && reply->status <= 299
                 ? outcome_of_success(request, reply, err)
                 : outcome_of_refusal(config, request, reply, err);

@@ -39,6 +39,13 @@ SETTINGS = {
     "etag": "md5",               # one of TAGS
     "ignore_conditions": False,  # every put is stored
     "check_then_act": False,     # conditions are looked at, then the put is stored, not in one step
+    "ignore_create": False,      # If-None-Match alone is not looked at
+    "ignore_match": False,       # If-Match alone is not looked at, where the key is there
+    "match_creates": False,      # If-Match on an absent key stores
+    "stale_reads": False,        # the first read after a put sees what was there before
+    "remembers_absence": False,  # a key that was found absent stays so for the next read
+    "one_tag": False,            # all objects have one ETag
+    "flips": False,              # bodies over 64 KiB come back with another byte
     "absent_if_match": 412,      # status of If-Match on an absent key: 412 or 404
     "clock_offset_s": 0,         # of Date, and of the check of x-amz-date
     "check_clock": True,         # a wrong clock is refused
@@ -103,6 +110,7 @@ class S3Server(socketserver.ThreadingTCPServer):
     def __init__(self, port=0):
         self.mu = threading.Lock()
         self.objects = {}  # name: (body, etag)
+        self.before, self.missed = {}, set()  # of stale_reads, of remembers_absence
         self.uploads = {}  # id: {"name", "initiated", "parts": {number: (body, etag)}}
         self.serial = 0
         self.connections = 0
@@ -130,6 +138,8 @@ class S3Server(socketserver.ThreadingTCPServer):
             if wish.get("reset"):
                 self.reset()
                 self.uploads.clear()
+                self.before.clear()
+                self.missed.clear()
             for name, value in wish.get("set", {}).items():
                 assert name in SETTINGS, name
                 self.settings[name] = value
@@ -232,15 +242,17 @@ class S3Server(socketserver.ThreadingTCPServer):
 
     def new_tag(self, body):
         self.serial += 1
-        md5 = hashlib.md5(body).hexdigest()
+        md5 = hashlib.md5(b"" if self.settings["one_tag"] else body).hexdigest()
         return {"md5": f'"{md5}"', "unquoted": md5, "weak": f'W/"{md5}"',
                 "opaque": f'"v{self.serial:08x}-{md5[:6].upper()}+/=="', "multipart": f'"{md5}-1"',
                 }[self.settings["etag"]]
 
     def refuse_put(self, name, headers):
         """The conditions of a put, or None."""
-        held = self.objects.get(name)
-        if self.settings["ignore_conditions"]:
+        held, lie = self.objects.get(name), self.settings
+        if lie["ignore_conditions"] or (lie["ignore_create"] and "if-none-match" in headers) or \
+                (lie["ignore_match"] and "if-match" in headers and held) or \
+                (lie["match_creates"] and "if-match" in headers and not held):
             return None
         if "if-none-match" in headers:
             if headers["if-none-match"] != "*":
@@ -269,8 +281,24 @@ class S3Server(socketserver.ThreadingTCPServer):
             if refusal:
                 raise refusal
             tag = self.new_tag(request.body)
+            self.before[name] = self.objects.get(name)
             self.objects[name] = (request.body, tag)
         return 200, [("ETag", tag)], b""
+
+    def held(self, name):
+        """What a read is told of it: the truth, unless a setting says otherwise. The lock is held."""
+        truth = self.objects.get(name)
+        if self.settings["stale_reads"] and name in self.before:
+            return self.before.pop(name)
+        if self.settings["remembers_absence"]:
+            if name in self.missed:
+                self.missed.discard(name)
+                return None
+            if not truth:
+                self.missed.add(name)
+        if truth and self.settings["flips"] and len(truth[0]) > 65536:
+            return truth[0][:70] + bytes([truth[0][70] ^ 1]) + truth[0][71:], truth[1]
+        return truth
 
     # --- uploads in parts --------------------------------------------------------------------------
 
@@ -346,7 +374,7 @@ class S3Server(socketserver.ThreadingTCPServer):
 
     def get(self, request, name):
         with self.mu:
-            held = self.objects.get(name)
+            held = self.held(name)
         if not held:
             raise Refused(404, "NoSuchKey")
         body, tag = held

@@ -96,6 +96,44 @@ static void error__long_messages_are_cut_and_terminated(void **state)
     assert_int_equal(strlen(err.message), sizeof err.message - 1);
 }
 
+/* The end of a message says what happened and what to do. */
+static void error__wrap_cuts_the_context_first(void **state)
+{
+    (void)state;
+    char url[301], reason[151];
+    struct hadb_error err;
+    memset(url, 'u', sizeof url - 1);
+    url[sizeof url - 1] = '\0';
+    memset(reason, 'r', sizeof reason - 1);
+    reason[sizeof reason - 1] = '\0';
+    hadb_fail(&err, HADB_EIO, "%s: do this", reason);
+    hadb_wrap(&err, HADB_EIO, "storage %s", url);
+    assert_int_equal(strlen(err.message), sizeof err.message - 1);
+    assert_non_null(strstr(err.message, "storage uuu"));
+    assert_non_null(strstr(err.message, "u...: rrr"));
+    assert_non_null(strstr(err.message, "rrr: do this"));
+    hadb_fail(&err, HADB_EIO, "%s%s", reason, reason); /* no room at all: some of both */
+    hadb_wrap(&err, HADB_EIO, "storage %s", url);
+    assert_non_null(strstr(err.message, "storage uuu"));
+    assert_non_null(strstr(err.message, "u...: rrr"));
+}
+
+static void error__advice_stands_behind_what_happened(void **state)
+{
+    (void)state;
+    struct hadb_error err;
+    char text[300];
+    hadb_fail(&err, HADB_EAUTH, "no such key in our records. ");
+    assert_int_equal(hadb_advise(&err, HADB_EAUTH, "check it"), HADB_EAUTH);
+    assert_string_equal(err.message, "no such key in our records: check it");
+    memset(text, 'x', sizeof text - 1);
+    text[sizeof text - 1] = '\0';
+    hadb_fail(&err, HADB_EIO, "%s", text);
+    hadb_advise(&err, HADB_EIO, "check it");
+    assert_int_equal(strlen(err.message), sizeof err.message - 1);
+    assert_non_null(strstr(err.message, "x...: check it"));
+}
+
 static void error__messages_are_one_line(void **state)
 {
     (void)state;
@@ -170,6 +208,8 @@ int main(void)
         cmocka_unit_test(error__wrap_gives_a_text_to_a_bare_code),
         cmocka_unit_test(error__wrap_may_quote_the_message_it_wraps),
         cmocka_unit_test(error__long_messages_are_cut_and_terminated),
+        cmocka_unit_test(error__wrap_cuts_the_context_first),
+        cmocka_unit_test(error__advice_stands_behind_what_happened),
         cmocka_unit_test(error__messages_are_one_line),
         cmocka_unit_test(error__errno_chooses_the_code_and_adds_its_text),
         cmocka_unit_test(error__codes_have_names_and_texts),
