@@ -122,8 +122,8 @@ static void note_storage_facts(struct hadb_doctor_store *store,
                                const struct hadb_probe_latencies *latencies)
 {
     static const struct hadb__doctor_words list = {
-        "nodes cannot see whether the log goes on behind a missing entry, and do not open "
-        "databases",
+        "a node has to list the log once before it leads, to see that nothing is missing: no node "
+        "leads",
         "allow s3:ListBucket on the bucket",
     };
     static const struct hadb__doctor_words lasts = {

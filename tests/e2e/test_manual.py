@@ -79,7 +79,8 @@ class Manual(ClusterTest):
 
     def pages(self, name, count):
         nodes = self.cluster.nodes
-        shell = Shell(self, {"HADB_NODE": nodes[0].address, "HADB_DB": "app", "STORE": f"file://{self.cluster.folder}/store"})
+        shell = Shell(self, {"HADB_NODE": nodes[0].address, "HADB_DB": "app", "STORE": f"file://{self.cluster.folder}/store",
+                             "LEASE": f"file://{self.cluster.folder}/lease"})
         steps = steps_of(name)
         self.assertGreaterEqual(len(steps), count)
         for command, wanted in steps:
@@ -89,6 +90,9 @@ class Manual(ClusterTest):
 
     def test_the_page_of_the_program(self):
         self.pages("docs/cli.md", 20)
+
+    def test_the_page_of_the_doctor(self):
+        self.pages("docs/doctor.md", 3)
 
     def test_the_page_of_the_http_interface(self):
         self.pages("docs/http.md", 4)
