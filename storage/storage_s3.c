@@ -167,7 +167,8 @@ static int confirm(struct hadb__s3 *s, const struct hadb_storage_io *io,
                    struct hadb__http_reply *reply, struct hadb_error *err)
 {
     HADB_CLEANUP(hadb__s3_request_deinit) struct hadb__s3_request q = {0};
-    int r = hadb__s3_build_range(&s->config, io->key, 0, 1, &q, err);
+    struct hadb_storage_io first = {.type = HADB_IO_GET_RANGE, .key = io->key, .len = 1};
+    int r = hadb__s3_build_range(&s->config, &first, &q, err);
     r = r ? r : hadb__s3_perform(s, io->call, &q, reply, err);
     return hadb__s3_confirmed(r, err);
 }

@@ -72,7 +72,8 @@ static int confirm(struct op *op, struct hadb_error *err)
     hadb__s3_request_deinit(&op->q);
     op->confirms = true;
     op->again = false;
-    int r = hadb__s3_build_range(&op->s->config, op->io->key, 0, 1, &op->q, err);
+    struct hadb_storage_io first = {.type = HADB_IO_GET_RANGE, .key = op->io->key, .len = 1};
+    int r = hadb__s3_build_range(&op->s->config, &first, &op->q, err);
     r = r ? r : send_op(op, err);
     return r == HADB_EBUSY ? hadb_fail(err, HADB_EUNAVAIL, "too many requests, or none may be sent")
                            : r;
