@@ -11,6 +11,8 @@
  * there, and only its result moves the state (late results of older requests do not).
  * Failure modes: HADB_EUNAVAIL, nothing sent, while open.
  */
+#include <stdio.h>
+
 #include "base/env.h"
 #include "base/error.h"
 #include "base/thread.h"
@@ -24,6 +26,7 @@ struct breaker {
     enum hadb_breaker_state state; /* mu */
     uint32_t failures;             /* mu; in a row, while closed */
     uint64_t probe_at_ms;          /* mu; while open */
+    char why[160];                 /* mu; the failure that opened it */
 };
 
 /* The one place where the state changes. Lock held. */
@@ -38,29 +41,39 @@ static void move_to(struct breaker *b, enum hadb_breaker_state state, uint64_t p
     b->state = state;
     b->failures = 0;
     b->probe_at_ms = probe_at_ms;
+    if (b->options.state) {
+        __atomic_store_n(b->options.state, (int)state, __ATOMIC_RELAXED);
+    }
 }
 
-/* May a request go in? *probe: it is the one that decides. */
-static bool admit(struct breaker *b, bool *probe)
+/* May a request go in? frame->probe: it is the one that decides. */
+static int admit(struct breaker *b, struct hadb__frame *f)
 {
     uint64_t now_ms = hadb_now_ms(b->w.env);
     hadb_mutex_lock(&b->mu);
     bool in = b->state == HADB_BREAKER_CLOSED;
     if (b->state == HADB_BREAKER_OPEN && now_ms >= b->probe_at_ms) {
         move_to(b, HADB_BREAKER_HALF_OPEN, 0);
-        in = *probe = true;
+        in = f->probe = true;
     }
+    int r =
+        in ? 0
+           : hadb_fail(&f->err, HADB_EUNAVAIL,
+                       "the store is failing (%s), nothing sent while the breaker is open", b->why);
     hadb_mutex_unlock(&b->mu);
-    return in;
+    return r;
 }
 
 enum verdict { WELL, TROUBLE, NOTHING_SAID };
 
-/* An answer, even "no", shows that the store is there. */
+/* An answer, even "no", shows that the store is there. Too much to do in this process says nothing of it. */
 static enum verdict judge(int r, const struct hadb_error *cause)
 {
     if (r >= 0) {
         return WELL;
+    }
+    if (r == HADB_EBUSY && cause->http_status == 0) {
+        return NOTHING_SAID;
     }
     return r == HADB_ETIMEDOUT || r == HADB_EIO || r == HADB_EUNAVAIL || cause->retryable
                ? TROUBLE
@@ -92,53 +105,46 @@ static bool count(struct breaker *b, enum verdict verdict, uint64_t now_ms)
 }
 
 /* Takes note of a result; logs when the state changed. */
-static void take_note(struct breaker *b, bool probe, int r, const struct hadb_error *cause)
+static bool breaker_after(struct hadb__frame *f)
 {
-    enum verdict verdict = judge(r, cause);
+    struct breaker *b = (struct breaker *)f->w;
+    enum verdict verdict = f->elsewhere ? NOTHING_SAID : judge(f->r, &f->err);
     uint64_t now_ms = hadb_now_ms(b->w.env);
     hadb_mutex_lock(&b->mu);
-    bool moved = probe ? settle_probe(b, verdict, now_ms) : count(b, verdict, now_ms);
+    bool moved = f->probe ? settle_probe(b, verdict, now_ms) : count(b, verdict, now_ms);
     enum hadb_breaker_state state = b->state;
+    if (moved) {
+        snprintf(b->why, sizeof b->why, "%.150s", f->err.message);
+    }
     hadb_mutex_unlock(&b->mu);
     if (moved && state == HADB_BREAKER_CLOSED) {
         hadb_log(b->w.env, HADB_LOG_INFO, "storage", NULL, "breaker closed, store answers again");
     } else if (moved) {
         hadb_log(b->w.env, HADB_LOG_WARN, "storage", NULL, "breaker open for %u ms: %s",
-                 b->options.open_ms, cause->message);
+                 b->options.open_ms, f->err.message);
     }
+    return false;
 }
 
-static int breaker_around(void *self, const struct hadb__request *request, struct hadb_error *err)
+static int breaker_before(struct hadb__frame *f)
 {
-    struct breaker *b = self;
-    bool probe = false;
-    int r = hadb__request_check(&b->w, request, err);
-    if (r) {
-        return r; /* says nothing about the store */
-    }
-    if (!admit(b, &probe)) {
-        return hadb_fail(err, HADB_EUNAVAIL, "store is failing, breaker is open, nothing sent");
-    }
-    struct hadb_error cause = {0};
-    r = hadb__request_send(&b->w.inner, request, &cause);
-    take_note(b, probe, r, &cause);
-    if (err && r < 0) {
-        *err = cause;
-    }
-    return r;
+    struct breaker *b = (struct breaker *)f->w;
+    int r = hadb__request_check(&b->w, &f->request, &f->err);
+    return r ? r : admit(b, f); /* a request that is late says nothing about the store */
 }
 
-static void breaker_close(void *self)
+static void breaker_deinit(void *self)
 {
     struct breaker *b = self;
     hadb_mutex_deinit(&b->mu);
-    hadb__wrapper_close(self);
 }
+
+static const struct hadb__steps breaker_steps = {
+    .before = breaker_before, .after = breaker_after, .deinit = breaker_deinit};
 
 static const struct hadb_storage_ops breaker_ops = {
     HADB__WRAPPER_METHODS,
     .scheme = "with_breaker",
-    .close = breaker_close,
 };
 
 enum hadb_breaker_state hadb_storage_breaker_state(const struct hadb_storage *storage)
@@ -164,7 +170,7 @@ int hadb_storage_with_breaker(struct hadb_storage *take_inner,
         return r;
     }
     struct breaker *self =
-        hadb__wrapper_new(sizeof(*self), take_inner, env, &breaker_ops, breaker_around, out);
+        hadb__wrapper_new(sizeof(*self), take_inner, env, &breaker_ops, &breaker_steps, out);
     if (!self) {
         return hadb_fail_nomem(err);
     }

@@ -22,17 +22,19 @@ struct prefixed {
     char prefix[HADB_STORAGE_PREFIX_BYTES_MAX + 2]; /* const after init; ends in a slash */
 };
 
-typedef char full_key[HADB_OBJECT_KEY_BYTES_MAX + 1];
-
-static int put_on(const struct prefixed *p, const char *key, full_key out, struct hadb_error *err)
+static int put_on(const struct prefixed *p, const char *key, char **out, struct hadb_error *err)
 {
     size_t len = strlen(key);
     if (p->len + len > HADB_OBJECT_KEY_BYTES_MAX) {
         return hadb_fail(err, HADB_EINVAL, "object key with its prefix is longer than %u bytes",
                          HADB_OBJECT_KEY_BYTES_MAX);
     }
-    memcpy(out, p->prefix, p->len);
-    memcpy(out + p->len, key, len + 1);
+    *out = hadb_malloc(p->len + len + 1);
+    if (!*out) {
+        return hadb_fail_nomem(err);
+    }
+    memcpy(*out, p->prefix, p->len);
+    memcpy(*out + p->len, key, len + 1);
     return 0;
 }
 
@@ -48,64 +50,64 @@ static int take_off(const struct prefixed *p, struct hadb_object_list *list, str
     return 0;
 }
 
-static int send_list(struct prefixed *p, struct hadb__request *request, struct hadb_error *err)
+static void frame_free(struct hadb__frame *f)
 {
-    full_key after;
-    int r = 0;
-    if (request->after[0] != '\0') {
-        r = put_on(p, request->after, after, err);
-        request->after = after;
+    for (size_t i = 0; f->keys && i < f->request.len; i++) {
+        hadb_free(f->keys[i]);
     }
-    if (r == 0) {
-        r = hadb__request_send(&p->w.inner, request, err);
-    }
-    return r ? r : take_off(p, request->list, err);
+    hadb_free(f->keys);
+    hadb_free(f->key);
+    hadb_free(f->after);
+    f->keys = NULL;
+    f->key = f->after = NULL;
 }
 
-static int send_deletes(struct prefixed *p, struct hadb__request *request, struct hadb_error *err)
+static int put_on_all(const struct prefixed *p, struct hadb__frame *f)
 {
-    char **keys = hadb_calloc(request->len, sizeof(*keys));
-    full_key full;
-    int r = keys ? 0 : hadb_fail_nomem(err);
-    for (size_t i = 0; i < request->len && r == 0; i++) {
-        r = put_on(p, request->keys[i], full, err);
-        if (r == 0) {
-            keys[i] = hadb_strdup(full);
-            r = keys[i] ? 0 : hadb_fail_nomem(err);
-        }
+    f->keys = hadb_calloc(f->request.len, sizeof *f->keys);
+    int r = f->keys ? 0 : hadb_fail_nomem(&f->err);
+    for (size_t i = 0; i < f->request.len && r == 0; i++) {
+        r = put_on(p, f->request.keys[i], &f->keys[i], &f->err);
     }
-    if (r == 0) {
-        request->keys = (const char *const *)keys;
-        r = hadb__request_send(&p->w.inner, request, err);
-    }
-    for (size_t i = 0; keys && i < request->len; i++) {
-        hadb_free(keys[i]);
-    }
-    hadb_free(keys);
+    f->request.keys = (const char *const *)f->keys;
     return r;
 }
 
-static int prefix_around(void *self, const struct hadb__request *request, struct hadb_error *err)
+static int prefix_before(struct hadb__frame *f)
 {
-    struct prefixed *p = self;
-    struct hadb__request inner = *request;
-    full_key key;
-    if (request->op == HADB_STORAGE_OP_DELETE_MANY) {
-        return send_deletes(p, &inner, err);
+    const struct prefixed *p = (const struct prefixed *)f->w;
+    struct hadb__request *q = &f->request;
+    int r = 0;
+    if (q->op == HADB_STORAGE_OP_DELETE_MANY) {
+        r = put_on_all(p, f);
+    } else {
+        r = put_on(p, q->key, &f->key, &f->err);
+        q->key = f->key;
     }
-    int r = put_on(p, request->key, key, err);
-    if (r) {
-        return r;
+    if (r == 0 && q->op == HADB_STORAGE_OP_LIST && q->after[0] != '\0') {
+        r = put_on(p, q->after, &f->after, &f->err);
+        q->after = f->after;
     }
-    inner.key = key;
-    return request->op == HADB_STORAGE_OP_LIST ? send_list(p, &inner, err)
-                                               : hadb__request_send(&p->w.inner, &inner, err);
+    if (r != 0) {
+        frame_free(f);
+    }
+    return r;
 }
+
+static bool prefix_after(struct hadb__frame *f)
+{
+    if (f->r == 0 && f->request.op == HADB_STORAGE_OP_LIST) {
+        f->r = take_off((const struct prefixed *)f->w, f->request.list, &f->err);
+    }
+    frame_free(f);
+    return false;
+}
+
+static const struct hadb__steps prefix_steps = {.before = prefix_before, .after = prefix_after};
 
 static const struct hadb_storage_ops prefix_ops = {
     HADB__WRAPPER_METHODS,
     .scheme = "with_prefix",
-    .close = hadb__wrapper_close,
 };
 
 int hadb_storage_with_prefix(struct hadb_storage *take_inner, const char *prefix,
@@ -126,7 +128,7 @@ int hadb_storage_with_prefix(struct hadb_storage *take_inner, const char *prefix
                          HADB_STORAGE_PREFIX_BYTES_MAX);
     }
     struct prefixed *self =
-        hadb__wrapper_new(sizeof(*self), take_inner, env, &prefix_ops, prefix_around, out);
+        hadb__wrapper_new(sizeof(*self), take_inner, env, &prefix_ops, &prefix_steps, out);
     if (!self) {
         return hadb_fail_nomem(err);
     }

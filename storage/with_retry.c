@@ -2,7 +2,7 @@
 /*
  * Hop 6 of 8. Owns the only loop that repeats storage requests.
  *
- * Thread: any; constant after it was made, every call has its own loop.
+ * Thread: any; constant after it was made, every request has its own count.
  * Invariants: a write whose outcome is unknown leaves at once, core/ decides what becomes of it; a call
  * never waits past its deadline.
  * Happy path: one request. Failure modes: the last failure of the inner backend, with the number of tries.
@@ -17,12 +17,12 @@ struct retry {
     struct hadb_retry_options options; /* const after init; no zeros */
 };
 
-static bool worth_another(enum hadb_storage_op op, int r, const struct hadb_error *cause)
+static bool worth_another(const struct hadb__frame *f)
 {
-    if (r >= 0 || !cause->retryable) {
+    if (f->r >= 0 || f->elsewhere || !f->err.retryable) {
         return false;
     }
-    return r != HADB_ETIMEDOUT || !hadb_storage_op_writes(op);
+    return f->r != HADB_ETIMEDOUT || !hadb_storage_op_writes(f->request.op);
 }
 
 /* Full jitter: anything from 0 to the bound, which doubles with each try. */
@@ -38,36 +38,39 @@ static uint64_t pick_wait(const struct retry *self, uint32_t tries)
     return dice % (bound + 1);
 }
 
-static int retry_around(void *self, const struct hadb__request *request, struct hadb_error *err)
+static bool retry_after(struct hadb__frame *f)
 {
-    struct retry *retry = self;
-    struct hadb_error cause = {0};
-    for (uint32_t tries = 1;; tries++) {
-        int r = hadb__request_send(&retry->w.inner, request, &cause);
-        if (r >= 0) {
-            return r;
-        }
-        uint64_t wait_ms = pick_wait(retry, tries);
-        if (!worth_another(request->op, r, &cause) || tries == retry->options.tries_max ||
-            wait_ms >= hadb_call_left_ms(retry->w.env, request->call) ||
-            hadb_call_cancelled(request->call)) {
-            if (err) {
-                *err = cause;
-            }
-            return tries > 1 ? hadb_wrap(err, r, "after %u tries", tries) : r;
-        }
-        hadb_log(retry->w.env, HADB_LOG_DEBUG, "storage",
-                 request->call ? request->call->database : NULL, "%s again in %llu ms: %s",
-                 hadb_storage_op_name(request->op), (unsigned long long)wait_ms, cause.message);
-        retry->options.sleep(retry->options.sleep_arg, wait_ms, request->call);
-        cause = (struct hadb_error){0};
+    const struct retry *retry = (const struct retry *)f->w;
+    const struct hadb_call *call = f->request.call;
+    f->tries++;
+    if (f->r >= 0) {
+        return false;
     }
+    f->wait_ms = pick_wait(retry, f->tries);
+    if (!worth_another(f) || f->tries == retry->options.tries_max ||
+        f->wait_ms >= hadb_call_left_ms(retry->w.env, call) || hadb_call_cancelled(call)) {
+        if (f->tries > 1) {
+            hadb_wrap(&f->err, f->r, "after %u tries", f->tries);
+        }
+        return false;
+    }
+    hadb_log(retry->w.env, HADB_LOG_DEBUG, "storage", call ? call->database : NULL,
+             "%s again in %llu ms: %s", hadb_storage_op_name(f->request.op),
+             (unsigned long long)f->wait_ms, f->err.message);
+    return true;
 }
+
+static void retry_pause(struct hadb__frame *f)
+{
+    const struct retry *retry = (const struct retry *)f->w;
+    retry->options.sleep(retry->options.sleep_arg, f->wait_ms, f->request.call);
+}
+
+static const struct hadb__steps retry_steps = {.after = retry_after, .pause = retry_pause};
 
 static const struct hadb_storage_ops retry_ops = {
     HADB__WRAPPER_METHODS,
     .scheme = "with_retry",
-    .close = hadb__wrapper_close,
 };
 
 static void sleep_on_the_clock(void *arg, uint64_t ms, const struct hadb_call *call)
@@ -92,7 +95,7 @@ int hadb_storage_with_retry(struct hadb_storage *take_inner,
         return r;
     }
     struct retry *self =
-        hadb__wrapper_new(sizeof(*self), take_inner, env, &retry_ops, retry_around, out);
+        hadb__wrapper_new(sizeof(*self), take_inner, env, &retry_ops, &retry_steps, out);
     if (!self) {
         return hadb_fail_nomem(err);
     }

@@ -43,20 +43,28 @@ static void report(const struct trace *t, const struct hadb__request *request, i
              request->key ? request->key : "", r, bytes, took_us);
 }
 
-static int trace_around(void *self, const struct hadb__request *request, struct hadb_error *err)
+static int trace_before(struct hadb__frame *f)
 {
-    struct trace *t = self;
-    uint64_t begin_ns = hadb_now_ns(t->w.env);
-    int r = hadb__request_send(&t->w.inner, request, err);
-    uint64_t end_ns = hadb_now_ns(t->w.env);
-    report(t, request, r, end_ns > begin_ns ? (end_ns - begin_ns) / 1000 : 0);
-    return r;
+    f->began_ns = hadb_now_ns(f->w->env);
+    return 0;
 }
+
+/* What goes elsewhere is counted there. */
+static bool trace_after(struct hadb__frame *f)
+{
+    uint64_t end_ns = hadb_now_ns(f->w->env);
+    if (!f->elsewhere) {
+        report((const struct trace *)f->w, &f->request, f->r,
+               end_ns > f->began_ns ? (end_ns - f->began_ns) / 1000 : 0);
+    }
+    return false;
+}
+
+static const struct hadb__steps trace_steps = {.before = trace_before, .after = trace_after};
 
 static const struct hadb_storage_ops trace_ops = {
     HADB__WRAPPER_METHODS,
     .scheme = "with_trace",
-    .close = hadb__wrapper_close,
 };
 
 int hadb_storage_with_trace(struct hadb_storage *take_inner, struct hadb_storage_counters *counters,
@@ -68,7 +76,7 @@ int hadb_storage_with_trace(struct hadb_storage *take_inner, struct hadb_storage
         return r;
     }
     struct trace *self =
-        hadb__wrapper_new(sizeof(*self), take_inner, env, &trace_ops, trace_around, out);
+        hadb__wrapper_new(sizeof(*self), take_inner, env, &trace_ops, &trace_steps, out);
     if (!self) {
         return hadb_fail_nomem(err);
     }

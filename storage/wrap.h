@@ -8,6 +8,10 @@
  *
  * The usual order, from the outside in: prefix, retry, limit, breaker, trace, backend: the limit sees each try, and
  * a try that waits for its turn to be repeated holds no place.
+ *
+ * All have the asynchronous path (hadb_storage_submit, _fd, _drive) where the backend inside has it, with the rules of
+ * the blocking methods, which may run beside it and share its state. A submit that the backend refuses with HADB_EBUSY
+ * is not repeated: like HADB_ENOTSUP, at submit or at done, it asks for the blocking method.
  */
 #ifndef HADB_STORAGE_WRAP_H
 #define HADB_STORAGE_WRAP_H
@@ -40,6 +44,7 @@ int hadb_storage_with_retry(struct hadb_storage *take_inner,
 struct hadb_breaker_options {
     uint32_t failures_max; /* 0 = 8 */
     uint32_t open_ms;      /* 0 = 1000 */
+    int *state;            /* atomic; NULL, or where the state is kept to be seen from outside */
 };
 enum hadb_breaker_state { HADB_BREAKER_CLOSED, HADB_BREAKER_OPEN, HADB_BREAKER_HALF_OPEN };
 int hadb_storage_with_breaker(struct hadb_storage *take_inner,

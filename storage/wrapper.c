@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Hop 6 of 8. Owns what the wrappers share: methods that turn a call into a value, and the way back.
+ * Hop 6 of 8. Owns what the wrappers share: methods that turn a call into a value, the way back, and the blocking
+ * form of a request: before, send, after, until after is content. The asynchronous form is in wrapper_async.c.
  *
  * Thread: any; constant after it was made.
  * Invariants: a wrapper owns its inner backend and reaches it only through dispatch; the inner one is taken
@@ -15,7 +16,28 @@
 
 static int around(void *self, const struct hadb__request *request, struct hadb_error *err)
 {
-    return ((struct hadb__wrapper *)self)->around(self, request, err);
+    struct hadb__wrapper *w = self;
+    const struct hadb__steps *steps = w->steps;
+    struct hadb__frame f = {.w = w, .request = *request};
+    bool again = true;
+    while (again) {
+        f.r = steps->before ? steps->before(&f) : 0;
+        if (f.r != 0) {
+            HADB_ASSERT(f.r < 0);
+            break;
+        }
+        f.err = (struct hadb_error){0};
+        f.r = steps->send ? steps->send(w, &f.request, &f.err)
+                          : hadb__request_send(&w->inner, &f.request, &f.err);
+        again = steps->after && steps->after(&f);
+        if (again) {
+            steps->pause(&f);
+        }
+    }
+    if (err && f.r < 0) {
+        *err = f.err;
+    }
+    return f.r;
 }
 
 int hadb__wrapper_get(void *self, const struct hadb_call *call, const char *key,
@@ -137,9 +159,7 @@ int hadb__request_check(const struct hadb__wrapper *w, const struct hadb__reques
 }
 
 void *hadb__wrapper_new(size_t size, struct hadb_storage *take_inner, const struct hadb_env *env,
-                        const struct hadb_storage_ops *ops,
-                        int (*around_fn)(void *self, const struct hadb__request *request,
-                                         struct hadb_error *err),
+                        const struct hadb_storage_ops *ops, const struct hadb__steps *steps,
                         struct hadb_storage *out)
 {
     HADB_ASSERT(take_inner && out && size >= sizeof(struct hadb__wrapper));
@@ -150,7 +170,8 @@ void *hadb__wrapper_new(size_t size, struct hadb_storage *take_inner, const stru
     }
     w->inner = *take_inner;
     w->env = hadb_env_or_host(env);
-    w->around = around_fn;
+    w->steps = steps;
+    w->epoll_fd = w->timer_fd = w->wake_fd = -1;
     *take_inner = (struct hadb_storage){0};
     *out = (struct hadb_storage){.ops = ops, .self = w};
     return w;
@@ -159,6 +180,12 @@ void *hadb__wrapper_new(size_t size, struct hadb_storage *take_inner, const stru
 void hadb__wrapper_close(void *self)
 {
     struct hadb__wrapper *w = self;
-    hadb_storage_close(&w->inner);
+    hadb__wrapper_end_frames(w);
+    hadb_storage_close(&w->inner); /* reports what is still inside */
+    HADB_ASSERT(w->frames_len == 0);
+    hadb__wrapper_close_fds(w);
+    if (w->steps->deinit) {
+        w->steps->deinit(w);
+    }
     hadb_free(w);
 }

@@ -193,9 +193,8 @@ HADB_API int hadb_storage_delete_many(struct hadb_storage *storage, const struct
  * hadb_storage_fd() is readable. The three are called on one thread; blocking methods may run beside them.
  *
  * Returns    0: done will be called, never from inside of this call
- * Errors     HADB_ENOTSUP (the backend, or a wrapper around it, has no such path), HADB_EBUSY (too many run, or
- *            credentials must be asked for, which blocks: use the blocking method on another thread now),
- *            HADB_EINVAL, HADB_ETOOBIG, HADB_ECANCELED, HADB_EUNAVAIL, HADB_ETIMEDOUT (a read), HADB_EIO, HADB_ENOMEM;
+ * Errors     HADB_ENOTSUP (the backend has no such path), HADB_EBUSY (too many run, or credentials must be asked for,
+ *            which blocks: use the blocking method on another thread now; done may report the same later), HADB_EINVAL, HADB_ETOOBIG, HADB_ECANCELED, HADB_EUNAVAIL, HADB_ETIMEDOUT (a read), HADB_EIO, HADB_ENOMEM;
  *            nothing was sent and done is not called
  * Threads    one thread at a time
  */

@@ -2,12 +2,14 @@
 /* Builds the stores that the contract suite runs on. Any failure ends the program: it is no test result. */
 #include "tests/contract/storage/storage_world.h"
 
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "base/env.h"
+#include "base/thread.h"
 #include "base/util.h"
 #include "storage/wrap.h"
 #include "storage/wrapper_private.h"
@@ -104,10 +106,7 @@ void storage_world_free(struct storage_world *w)
 }
 
 /* "bare": the required methods only, so that dispatch has to supply the others. */
-static int bare_around(void *self, const struct hadb__request *request, struct hadb_error *err)
-{
-    return hadb__request_send(&((struct hadb__wrapper *)self)->inner, request, err);
-}
+static const struct hadb__steps bare_steps = {0};
 
 static const struct hadb_storage_ops bare_ops = {
     .abi = HADB_STORAGE_ABI,
@@ -120,6 +119,88 @@ static const struct hadb_storage_ops bare_ops = {
     .caps = hadb__wrapper_caps,
     .close = hadb__wrapper_close,
 };
+
+/* "submit": what can be submitted is, one request at a time; else, and where that is asked for, the blocking method. */
+struct submitter {
+    struct hadb__wrapper w;
+    struct hadb_mutex mu;
+};
+
+struct submitted {
+    struct hadb_storage_io io;
+    bool done;
+};
+
+static void on_done(struct hadb_storage_io *io)
+{
+    ((struct submitted *)io->arg)->done = true;
+}
+
+static int submit(struct submitter *s, const struct hadb__request *q, struct hadb_error *err)
+{
+    static const enum hadb_storage_io_type types[HADB_STORAGE_OP_LEN] = {
+        [HADB_STORAGE_OP_GET] = HADB_IO_GET,
+        [HADB_STORAGE_OP_GET_RANGE] = HADB_IO_GET_RANGE,
+        [HADB_STORAGE_OP_HEAD] = HADB_IO_HEAD,
+        [HADB_STORAGE_OP_CREATE] = HADB_IO_CREATE,
+        [HADB_STORAGE_OP_REPLACE] = HADB_IO_REPLACE,
+    };
+    struct submitted one = {.io = {.type = types[q->op],
+                                   .call = q->call,
+                                   .key = q->key,
+                                   .offset = q->offset,
+                                   .len = q->len,
+                                   .body = q->body,
+                                   .expected = q->expected,
+                                   .out = q->out,
+                                   .tag = q->tag,
+                                   .meta = q->meta,
+                                   .done = on_done,
+                                   .arg = &one}};
+    int r = one.io.type ? hadb_storage_submit(&s->w.inner, &one.io, err) : HADB_ENOTSUP;
+    while (r == 0 && !one.done) {
+        struct pollfd fd = {.fd = hadb_storage_fd(&s->w.inner), .events = POLLIN};
+        (void)poll(&fd, 1, 1000);
+        hadb_storage_drive(&s->w.inner);
+    }
+    if (r == 0 && one.io.result < 0 && err) {
+        *err = one.io.err;
+    }
+    return r == 0 ? one.io.result : r;
+}
+
+static int submitter_send(void *self, const struct hadb__request *q, struct hadb_error *err)
+{
+    struct submitter *s = self;
+    hadb_mutex_lock(&s->mu);
+    int r = submit(s, q, err);
+    hadb_mutex_unlock(&s->mu);
+    return r == HADB_EBUSY || r == HADB_ENOTSUP ? hadb__request_send(&s->w.inner, q, err) : r;
+}
+
+static void submitter_deinit(void *self)
+{
+    hadb_mutex_deinit(&((struct submitter *)self)->mu);
+}
+
+static const struct hadb__steps submitter_steps = {.send = submitter_send,
+                                                   .deinit = submitter_deinit};
+
+static const struct hadb_storage_ops submitter_ops = {
+    HADB__WRAPPER_METHODS,
+    .scheme = "submit",
+};
+
+static int with_submit(struct storage_world *w, struct hadb_storage *s)
+{
+    struct submitter *self =
+        hadb__wrapper_new(sizeof *self, s, &w->env, &submitter_ops, &submitter_steps, s);
+    if (!self) {
+        return HADB_ENOMEM;
+    }
+    hadb_mutex_init(&self->mu, 0);
+    return 0;
+}
 
 static void wrap(struct storage_world *w, const char *name, struct hadb_storage *s)
 {
@@ -136,8 +217,10 @@ static void wrap(struct storage_world *w, const char *name, struct hadb_storage 
     } else if (strcmp(name, "limit") == 0) {
         struct hadb_limit_options options = {.running_max = 3};
         r = hadb_storage_with_limit(s, &options, &w->env, s, &err);
+    } else if (strcmp(name, "submit") == 0) {
+        r = with_submit(w, s);
     } else if (strcmp(name, "bare") == 0) {
-        r = hadb__wrapper_new(sizeof(struct hadb__wrapper), s, &w->env, &bare_ops, bare_around, s)
+        r = hadb__wrapper_new(sizeof(struct hadb__wrapper), s, &w->env, &bare_ops, &bare_steps, s)
                 ? 0
                 : HADB_ENOMEM;
     }

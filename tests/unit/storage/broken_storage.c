@@ -185,12 +185,13 @@ static uint32_t broken_caps(void *self)
     return b->kind == BROKEN_NO_REPLACE ? caps & ~HADB_STORAGE_CAP_REPLACE : caps;
 }
 
-static void broken_close(void *self)
+static void broken_deinit(void *self)
 {
     struct broken *b = self;
     hadb_mutex_deinit(&b->mu);
-    hadb__wrapper_close(self);
 }
+
+static const struct hadb__steps broken_steps = {.send = broken_around, .deinit = broken_deinit};
 
 static const struct hadb_storage_ops broken_ops = {
     .abi = HADB_STORAGE_ABI,
@@ -203,14 +204,14 @@ static const struct hadb_storage_ops broken_ops = {
     .list = hadb__wrapper_list,
     .delete_many = hadb__wrapper_delete_many,
     .caps = broken_caps,
-    .close = broken_close,
+    .close = hadb__wrapper_close,
 };
 
 struct hadb_storage broken_storage(enum broken_kind kind)
 {
     struct hadb_storage s = {0};
     HADB_ASSERT(hadb_storage_open("mem:", NULL, &s, NULL) == 0);
-    struct broken *b = hadb__wrapper_new(sizeof(*b), &s, NULL, &broken_ops, broken_around, &s);
+    struct broken *b = hadb__wrapper_new(sizeof(*b), &s, NULL, &broken_ops, &broken_steps, &s);
     HADB_ASSERT(b);
     b->kind = kind;
     hadb_mutex_init(&b->mu, 0);

@@ -4,6 +4,8 @@
 
 #include <stdio.h>
 #include <string.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
 
 #include "base/buf.h"
 #include "base/error.h"
@@ -11,13 +13,15 @@
 
 void script_init(struct script *s)
 {
-    *s = (struct script){0};
+    *s = (struct script){.fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)};
+    HADB_ASSERT(s->fd >= 0);
     hadb_mutex_init(&s->mu, 0);
     hadb_cond_init(&s->moved);
 }
 
 void script_deinit(struct script *s)
 {
+    close(s->fd);
     hadb_cond_deinit(&s->moved);
     hadb_mutex_deinit(&s->mu);
 }
@@ -30,10 +34,22 @@ void script_add(struct script *s, int result, size_t times)
     }
 }
 
+/* Lock held. */
+static void show(struct script *s)
+{
+    uint64_t count;
+    if (s->held_len > 0 && !s->hold) {
+        (void)eventfd_write(s->fd, 1);
+    } else {
+        (void)!read(s->fd, &count, sizeof count);
+    }
+}
+
 void script_hold(struct script *s, bool hold)
 {
     hadb_mutex_lock(&s->mu);
     s->hold = hold;
+    show(s);
     hadb_cond_broadcast(&s->moved);
     hadb_mutex_unlock(&s->mu);
 }
@@ -55,9 +71,9 @@ size_t script_calls(struct script *s)
     return calls;
 }
 
-static int answer(struct script *s, const char *key, const char *after, struct hadb_error *err)
+/* Lock held. Which answer it gets. */
+static size_t arrive(struct script *s, const char *key, const char *after)
 {
-    hadb_mutex_lock(&s->mu);
     size_t at = s->calls++;
     snprintf(s->last_key, sizeof(s->last_key), "%s", key);
     snprintf(s->last_after, sizeof(s->last_after), "%s", after);
@@ -67,23 +83,35 @@ static int answer(struct script *s, const char *key, const char *after, struct h
     s->inside++;
     s->inside_max = HADB_MAX(s->inside_max, s->inside);
     hadb_cond_broadcast(&s->moved);
-    while (s->hold) {
-        hadb_cond_wait(&s->moved, &s->mu);
-    }
+    return at;
+}
+
+/* Lock held. */
+static int leave(struct script *s, size_t at, struct hadb_error *err)
+{
     s->inside--;
     int r = at < s->len ? s->answers[at].result : 0;
-    bool flip = at < s->len && s->answers[at].flip_retryable;
-    int http_status = at < s->len ? s->answers[at].http_status : 0;
-    hadb_mutex_unlock(&s->mu);
     if (r < 0) {
         hadb_fail(err, r, "answer %zu of the script", at);
-        if (flip && err) {
+        if (s->answers[at].flip_retryable && err) {
             err->retryable = !err->retryable;
         }
         if (err) {
-            err->http_status = http_status;
+            err->http_status = s->answers[at].http_status;
         }
     }
+    return r;
+}
+
+static int answer(struct script *s, const char *key, const char *after, struct hadb_error *err)
+{
+    hadb_mutex_lock(&s->mu);
+    size_t at = arrive(s, key, after);
+    while (s->hold) {
+        hadb_cond_wait(&s->moved, &s->mu);
+    }
+    int r = leave(s, at, err);
+    hadb_mutex_unlock(&s->mu);
     return r;
 }
 
@@ -149,6 +177,67 @@ static int script_delete_many(void *self, const struct hadb_call *call, const ch
     return answer(self, keys[len - 1], "", err);
 }
 
+/* The number of its answer goes along in result. */
+static int script_submit(void *self, struct hadb_storage_io *io, struct hadb_error *err)
+{
+    struct script *s = self;
+    hadb_mutex_lock(&s->mu);
+    int r = s->refuse;
+    if (r == 0) {
+        HADB_ASSERT(s->held_len < SCRIPT_LEN_MAX);
+        io->err = (struct hadb_error){0};
+        io->result = (int)arrive(s, io->key, "");
+        s->held[s->held_len++] = io;
+        show(s);
+    }
+    hadb_mutex_unlock(&s->mu);
+    return r == 0 ? 0 : hadb_fail(err, r, "the script takes no requests");
+}
+
+static int script_fd(void *self)
+{
+    return ((struct script *)self)->fd;
+}
+
+static struct hadb_storage_io *take_first(struct script *s, size_t *left)
+{
+    struct hadb_storage_io *io = NULL;
+    hadb_mutex_lock(&s->mu);
+    if (s->held_len > 0 && !s->hold && *left > 0) {
+        io = s->held[0];
+        s->held_len--;
+        memmove(s->held, s->held + 1, s->held_len * sizeof s->held[0]);
+        io->result = leave(s, (size_t)io->result, &io->err);
+        show(s);
+        --*left;
+    }
+    hadb_mutex_unlock(&s->mu);
+    return io;
+}
+
+static void report(struct hadb_storage_io *io)
+{
+    static const char text[] = "scripted";
+    if (io->result == 0 && io->out) {
+        bool whole = io->type == HADB_IO_GET;
+        hadb_buf_clear(io->out);
+        io->result = hadb_buf_append(io->out, text + (whole ? 0 : io->offset),
+                                     whole ? sizeof text - 1 : io->len);
+    }
+    hadb__storage_io_done(io, io->result);
+}
+
+static size_t script_drive(void *self)
+{
+    struct script *s = self;
+    size_t left = s->held_len; /* what is submitted meanwhile waits its turn */
+    struct hadb_storage_io *io;
+    while ((io = take_first(s, &left)) != NULL) {
+        report(io);
+    }
+    return s->held_len;
+}
+
 static uint32_t script_caps(void *self)
 {
     (void)self;
@@ -160,7 +249,14 @@ static void script_close(void *self)
     struct script *s = self;
     hadb_mutex_lock(&s->mu);
     s->closed++;
+    s->refuse = HADB_ECANCELED;
     hadb_mutex_unlock(&s->mu);
+    while (s->held_len > 0) {
+        struct hadb_storage_io *io = s->held[--s->held_len];
+        s->inside--;
+        hadb_fail(&io->err, HADB_ECANCELED, "the script is closed");
+        hadb__storage_io_done(io, HADB_ECANCELED);
+    }
 }
 
 static const struct hadb_storage_ops script_ops = {
@@ -174,6 +270,9 @@ static const struct hadb_storage_ops script_ops = {
     .delete_many = script_delete_many,
     .caps = script_caps,
     .close = script_close,
+    .submit = script_submit,
+    .fd = script_fd,
+    .drive = script_drive,
 };
 
 struct hadb_storage script_storage(struct script *s)

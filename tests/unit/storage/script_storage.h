@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * A backend that answers what a test wrote down, one result per request in order of arrival (then 0 for
- * ever), remembers what it was asked, and can hold requests back. Safe from any thread.
+ * ever), remembers what it was asked, and can hold requests back. Safe from any thread. It has the asynchronous path,
+ * too: one thread submits and drives.
  */
 #ifndef HADB_TESTS_SCRIPT_STORAGE_H
 #define HADB_TESTS_SCRIPT_STORAGE_H
@@ -29,6 +30,10 @@ struct script {
     char last_key[HADB_OBJECT_KEY_BYTES_MAX + 1];   /* mu */
     char last_after[HADB_OBJECT_KEY_BYTES_MAX + 1]; /* mu */
     char order[SCRIPT_LEN_MAX + 1]; /* mu: first byte of each key, in order of arrival */
+    int fd;                         /* readable while something can be reported */
+    struct hadb_storage_io *held[SCRIPT_LEN_MAX]; /* mu: submitted, in order */
+    size_t held_len;                              /* mu */
+    int refuse;                                   /* what submit answers; 0 = it accepts */
 };
 
 void script_init(struct script *script);

@@ -1,63 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* with_limit over a scripted backend: who may go in, who waits, and how many may. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
+/* with_limit over a scripted backend, in both forms: who runs, who waits, who leaves. */
+#include "tests/unit/storage/wrappers_world.h"
 
-#include <cmocka.h>
-
-#include <stdlib.h>
-
-#include "base/buf.h"
-#include "base/env.h"
-#include "storage/wrap.h"
-#include "tests/support/support.h"
-#include "tests/unit/storage/script_storage.h"
-
-struct fixture {
-    struct script script;
-    struct hadb_storage s;
-    struct hadb_buf got;
-    struct hadb_error err;
-};
-
-static int setup(void **state)
-{
-    struct fixture *f = calloc(1, sizeof(*f));
-    script_init(&f->script);
-    f->s = script_storage(&f->script);
-    *state = f;
-    return 0;
-}
-
-static int teardown(void **state)
-{
-    struct fixture *f = *state;
-    hadb_storage_close(&f->s);
-    assert_int_equal(f->script.closed, 1);
-    hadb_buf_deinit(&f->got);
-    script_deinit(&f->script);
-    free(f);
-    return 0;
-}
-
-static int get(struct fixture *f, const struct hadb_call *call)
-{
-    f->err = (struct hadb_error){0};
-    return hadb_storage_get(&f->s, call, "key", &f->got, NULL, &f->err);
-}
-
-static int create(struct fixture *f, const struct hadb_call *call)
-{
-    f->err = (struct hadb_error){0};
-    return hadb_storage_create(&f->s, call, "key", hadb_slice_str("body"), NULL, &f->err);
-}
+/* --- with_limit --------------------------------------------------------------------------------- */
 
 static void add_limit(struct fixture *f, uint32_t running_max, uint32_t waiting_max)
 {
     struct hadb_limit_options options = {.running_max = running_max, .waiting_max = waiting_max};
     assert_int_equal(hadb_storage_with_limit(&f->s, &options, hadb_env_host(), &f->s, &f->err), 0);
+    f->real_clock = true;
 }
 
 static void limit__runs_so_many_at_a_time_and_all_in_the_end(void **state)
@@ -67,12 +18,12 @@ static void limit__runs_so_many_at_a_time_and_all_in_the_end(void **state)
     add_limit(f, 3, 100);
     script_hold(&f->script, true);
     for (size_t i = 0; i < HADB_LEN(askers); i++) {
-        asker_start(&askers[i], &f->s, "k", NULL);
+        start(&askers[i], f, "k", NULL);
     }
-    script_await(&f->script, 3);
+    await(f, 3);
     script_hold(&f->script, false);
     for (size_t i = 0; i < HADB_LEN(askers); i++) {
-        hadb_thread_join(&askers[i].thread);
+        end(&askers[i]);
         assert_int_equal(askers[i].result, 0);
     }
     assert_int_equal(f->script.inside_max, 3);
@@ -82,7 +33,7 @@ static void limit__runs_so_many_at_a_time_and_all_in_the_end(void **state)
 static void await_waiting(struct fixture *f, uint32_t waiting)
 {
     while (hadb_storage_limit_waiting(&f->s) != waiting) {
-        hadb_sleep_ms(1, NULL); /* the meson time-out bounds it */
+        hadb_sleep_ms(1, NULL); /* the meson time-out bounds it; asynchronous ones wait at once */
     }
 }
 
@@ -92,18 +43,18 @@ static void limit__is_busy_when_the_queue_is_full(void **state)
     struct asker running, waiting;
     add_limit(f, 1, 1);
     script_hold(&f->script, true);
-    asker_start(&running, &f->s, "a", NULL);
-    script_await(&f->script, 1);
-    asker_start(&waiting, &f->s, "b", NULL);
+    start(&running, f, "a", NULL);
+    await(f, 1);
+    start(&waiting, f, "b", NULL);
     await_waiting(f, 1);
-    assert_int_equal(create(f, NULL), HADB_EBUSY);
+    assert_int_equal(ask(f, HADB_STORAGE_OP_CREATE, NULL), HADB_EBUSY);
     assert_true(f->err.retryable);
     assert_int_equal(script_calls(&f->script), 1);
     script_hold(&f->script, false);
-    hadb_thread_join(&running.thread);
-    hadb_thread_join(&waiting.thread);
+    end(&running);
+    end(&waiting);
     assert_int_equal(waiting.result, 0);
-    assert_int_equal(create(f, NULL), 0);
+    assert_int_equal(ask(f, HADB_STORAGE_OP_CREATE, NULL), 0);
 }
 
 static void limit__starts_in_order_of_arrival(void **state)
@@ -114,15 +65,15 @@ static void limit__starts_in_order_of_arrival(void **state)
     add_limit(f, 1, 4);
     script_hold(&f->script, true);
     for (size_t i = 0; i < 5; i++) {
-        asker_start(&askers[i], &f->s, keys[i], NULL);
+        start(&askers[i], f, keys[i], NULL);
         if (i == 0) {
-            script_await(&f->script, 1);
+            await(f, 1);
         }
         await_waiting(f, (uint32_t)i);
     }
     script_hold(&f->script, false);
     for (size_t i = 0; i < 5; i++) {
-        hadb_thread_join(&askers[i].thread);
+        end(&askers[i]);
     }
     assert_string_equal(f->script.order, "abcde");
 }
@@ -135,19 +86,19 @@ static void limit__waiters_leave_at_their_deadline_or_cancel(void **state)
     struct hadb_call cancellable = {.cancel = &flag};
     add_limit(f, 1, 2);
     script_hold(&f->script, true);
-    asker_start(&running, &f->s, "a", NULL);
-    script_await(&f->script, 1);
+    start(&running, f, "a", NULL);
+    await(f, 1);
     struct hadb_call call = hadb_call_within(NULL, 20);
-    assert_int_equal(get(f, &call), HADB_ETIMEDOUT);
+    assert_int_equal(ask(f, HADB_STORAGE_OP_GET, &call), HADB_ETIMEDOUT);
     call = hadb_call_within(NULL, 20);
-    assert_int_equal(create(f, &call), HADB_EUNAVAIL); /* surely not sent */
-    asker_start(&waiting, &f->s, "b", &cancellable);
+    assert_int_equal(ask(f, HADB_STORAGE_OP_CREATE, &call), HADB_EUNAVAIL); /* surely not sent */
+    start(&waiting, f, "b", &cancellable);
     __atomic_store_n(&flag.flag, 1, __ATOMIC_RELEASE);
-    hadb_thread_join(&waiting.thread);
+    end(&waiting);
     assert_int_equal(waiting.result, HADB_ECANCELED);
     assert_int_equal(script_calls(&f->script), 1);
     script_hold(&f->script, false);
-    hadb_thread_join(&running.thread);
+    end(&running);
 }
 
 static void add_answers(struct fixture *f, int result, int http_status, size_t len)
@@ -163,13 +114,13 @@ static void burst(struct fixture *f, unsigned len, unsigned inside)
     struct asker askers[8];
     script_hold(&f->script, true);
     for (size_t i = 0; i < len; i++) {
-        asker_start(&askers[i], &f->s, "k", NULL);
+        start(&askers[i], f, "k", NULL);
     }
-    script_await(&f->script, inside);
+    await(f, inside);
     await_waiting(f, len - inside);
     script_hold(&f->script, false);
     for (size_t i = 0; i < len; i++) {
-        hadb_thread_join(&askers[i].thread);
+        end(&askers[i]);
     }
 }
 
@@ -194,12 +145,12 @@ static void limit__grows_back_one_by_one_and_never_ends_below_one(void **state)
     add_limit(f, 4, 100);
     add_answers(f, HADB_EUNAVAIL, 503, 5);
     for (int i = 0; i < 5; i++) {
-        assert_int_equal(get(f, NULL), HADB_EUNAVAIL);
+        assert_int_equal(ask(f, HADB_STORAGE_OP_GET, NULL), HADB_EUNAVAIL);
     }
     assert_int_equal(hadb_storage_limit_room(&f->s), 1);
     static const uint32_t rooms[] = {2, 2, 3, 3, 3, 4, 4, 4, 4, 4, 4};
     for (size_t i = 0; i < HADB_LEN(rooms); i++) {
-        assert_int_equal(get(f, NULL), 0);
+        assert_int_equal(ask(f, HADB_STORAGE_OP_GET, NULL), 0);
         assert_int_equal(hadb_storage_limit_room(&f->s), rooms[i]);
     }
 }
@@ -213,12 +164,12 @@ static void limit__grows_by_answers_of_the_store_alone(void **state)
     add_answers(f, HADB_ETIMEDOUT, 0, 4);
     add_answers(f, HADB_EUNAVAIL, 0, 4);
     for (int i = 0; i < 9; i++) {
-        assert_true(get(f, NULL) < 0);
+        assert_true(ask(f, HADB_STORAGE_OP_GET, NULL) < 0);
     }
     assert_int_equal(hadb_storage_limit_room(&f->s), 2);
     add_answers(f, HADB_EIO, 500, 2); /* it answers: it is not the number that ails it */
-    assert_true(get(f, NULL) < 0);
-    assert_true(get(f, NULL) < 0);
+    assert_true(ask(f, HADB_STORAGE_OP_GET, NULL) < 0);
+    assert_true(ask(f, HADB_STORAGE_OP_GET, NULL) < 0);
     assert_int_equal(hadb_storage_limit_room(&f->s), 3);
 }
 
@@ -228,24 +179,22 @@ static void limit__keeps_its_room_through_other_failures(void **state)
     add_limit(f, 4, 100);
     add_answers(f, HADB_EIO, 500, 4);
     for (int i = 0; i < 4; i++) {
-        assert_true(get(f, NULL) < 0);
+        assert_true(ask(f, HADB_STORAGE_OP_GET, NULL) < 0);
     }
     assert_int_equal(hadb_storage_limit_room(&f->s), 4);
 }
 
-#define limit(test) cmocka_unit_test_setup_teardown(test, setup, teardown)
-
 int main(void)
 {
     static const struct CMUnitTest tests[] = {
-        limit(limit__runs_so_many_at_a_time_and_all_in_the_end),
-        limit(limit__is_busy_when_the_queue_is_full),
-        limit(limit__starts_in_order_of_arrival),
-        limit(limit__waiters_leave_at_their_deadline_or_cancel),
-        limit(limit__halves_once_for_a_burst_of_503),
-        limit(limit__grows_back_one_by_one_and_never_ends_below_one),
-        limit(limit__grows_by_answers_of_the_store_alone),
-        limit(limit__keeps_its_room_through_other_failures),
+        BOTH(limit__runs_so_many_at_a_time_and_all_in_the_end),
+        BOTH(limit__is_busy_when_the_queue_is_full),
+        BOTH(limit__starts_in_order_of_arrival),
+        BOTH(limit__waiters_leave_at_their_deadline_or_cancel),
+        BOTH(limit__halves_once_for_a_burst_of_503),
+        BOTH(limit__grows_back_one_by_one_and_never_ends_below_one),
+        BOTH(limit__grows_by_answers_of_the_store_alone),
+        BOTH(limit__keeps_its_room_through_other_failures),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,132 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Wrappers over a scripted backend: what they send, what they do not, and when. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-
-#include <cmocka.h>
-
-#include "base/buf.h"
-#include "base/env.h"
-#include "storage/wrap.h"
-#include "tests/support/support.h"
-#include "tests/unit/storage/script_storage.h"
-
-/* A world with a clock of its own; sleeping moves it. */
-struct fixture {
-    struct script script;
-    struct hadb_storage s;
-    struct hadb_env env;
-    uint64_t now_ms; /* atomic */
-    uint64_t slept_ms[SCRIPT_LEN_MAX];
-    size_t sleeps;
-    struct hadb_trace_event events[8];
-    size_t events_len;
-    char log[2048];
-    struct hadb_buf got;
-    struct hadb_error err;
-};
-
-static uint64_t fake_now(void *arg)
-{
-    return __atomic_load_n(&((struct fixture *)arg)->now_ms, __ATOMIC_RELAXED);
-}
-
-static uint64_t fake_now_ns(void *arg)
-{
-    return fake_now(arg) * 1000000;
-}
-
-static void fake_sleep(void *arg, uint64_t ms, const struct hadb_call *call)
-{
-    struct fixture *f = arg;
-    (void)call;
-    f->slept_ms[f->sleeps++ % SCRIPT_LEN_MAX] = ms;
-    __atomic_add_fetch(&f->now_ms, ms, __ATOMIC_RELAXED);
-}
-
-static void keep_event(void *arg, const struct hadb_trace_event *event)
-{
-    struct fixture *f = arg;
-    f->events[f->events_len++ % HADB_LEN(f->events)] = *event;
-}
-
-static void keep_log(void *arg, enum hadb_log_level level, const char *component,
-                     const char *database, const char *text)
-{
-    struct fixture *f = arg;
-    (void)component;
-    size_t used = strlen(f->log);
-    snprintf(f->log + used, sizeof(f->log) - used, "%d %s %s\n", (int)level,
-             database ? database : "-", text);
-}
-
-static int setup(void **state)
-{
-    struct fixture *f = calloc(1, sizeof(*f));
-    script_init(&f->script);
-    f->s = script_storage(&f->script);
-    f->env = *hadb_env_host();
-    f->env.now_ms = fake_now;
-    f->env.now_ns = fake_now_ns;
-    f->env.trace = keep_event;
-    f->env.log = keep_log;
-    f->env.log_level = HADB_LOG_TRACE;
-    f->env.arg = f;
-    /* The host's random source ignores its argument. */
-    f->now_ms = 1000;
-    *state = f;
-    return 0;
-}
-
-static int teardown(void **state)
-{
-    struct fixture *f = *state;
-    hadb_storage_close(&f->s);
-    assert_int_equal(f->script.closed, 1); /* every wrapper closes what it owns, once */
-    hadb_buf_deinit(&f->got);
-    script_deinit(&f->script);
-    free(f);
-    return 0;
-}
-
-static const struct hadb_tag any_tag = {"tag"};
-
-/* One request of a kind; the same for all kinds. */
-static int ask(struct fixture *f, enum hadb_storage_op op, const struct hadb_call *call)
-{
-    struct hadb_object_meta meta = {0};
-    struct hadb_object_list list = {0};
-    const char *key = "key";
-    struct hadb_slice body = hadb_slice_str("body");
-    int r = HADB_EINVAL;
-    f->err = (struct hadb_error){0};
-    switch (op) {
-    case HADB_STORAGE_OP_GET:
-        return hadb_storage_get(&f->s, call, key, &f->got, NULL, &f->err);
-    case HADB_STORAGE_OP_GET_RANGE:
-        return hadb_storage_get_range(&f->s, call, key, 2, 4, &f->got, &f->err);
-    case HADB_STORAGE_OP_HEAD:
-        return hadb_storage_head(&f->s, call, key, &meta, &f->err);
-    case HADB_STORAGE_OP_CREATE:
-        return hadb_storage_create(&f->s, call, key, body, NULL, &f->err);
-    case HADB_STORAGE_OP_REPLACE:
-        return hadb_storage_replace(&f->s, call, key, body, &any_tag, NULL, &f->err);
-    case HADB_STORAGE_OP_LIST:
-        r = hadb_storage_list(&f->s, call, key, "", 10, &list, &f->err);
-        hadb_object_list_deinit(&list);
-        return r;
-    case HADB_STORAGE_OP_DELETE_MANY:
-        return hadb_storage_delete_many(&f->s, call, &key, 1, &f->err);
-    case HADB_STORAGE_OP_LEN:
-        break;
-    }
-    return r;
-}
+/* Wrappers over a scripted backend, in both forms: what they send, what they do not, and when. */
+#include "tests/unit/storage/wrappers_world.h"
 
 /* --- with_retry --------------------------------------------------------------------------------- */
 
@@ -372,8 +246,8 @@ static void breaker__lets_exactly_one_probe_in(void **state)
     open_breaker(f);
     f->now_ms += 100;
     script_hold(&f->script, true);
-    asker_start(&probe, &f->s, "probe", NULL);
-    script_await(&f->script, 1);
+    start(&probe, f, "probe", NULL);
+    await(f, 1);
     assert_int_equal(hadb_storage_breaker_state(&f->s), HADB_BREAKER_HALF_OPEN);
     f->now_ms += 10000; /* a slow probe does not let others in */
     for (unsigned i = 0; i < 10; i++) {
@@ -381,7 +255,7 @@ static void breaker__lets_exactly_one_probe_in(void **state)
     }
     assert_int_equal(script_calls(&f->script), 3);
     script_hold(&f->script, false);
-    hadb_thread_join(&probe.thread);
+    end(&probe);
     assert_int_equal(probe.result, 0);
     assert_int_equal(ask(f, HADB_STORAGE_OP_GET, NULL), 0);
 }
@@ -409,13 +283,13 @@ static void breaker__is_not_closed_by_a_late_answer_to_an_old_request(void **sta
     script_add(&f->script, HADB_EIO, 1);
     add_breaker(f, 1, 100);
     script_hold(&f->script, true);
-    asker_start(&old, &f->s, "old", NULL);
-    script_await(&f->script, 1);
-    asker_start(&failing, &f->s, "failing", NULL);
-    script_await(&f->script, 2);
+    start(&old, f, "old", NULL);
+    await(f, 1);
+    start(&failing, f, "failing", NULL);
+    await(f, 2);
     script_hold(&f->script, false);
-    hadb_thread_join(&old.thread);
-    hadb_thread_join(&failing.thread);
+    end(&old);
+    end(&failing);
     assert_int_equal(old.result, 0);
     assert_int_equal(failing.result, HADB_EIO);
     /* Whichever came last: the failure alone decides. */
@@ -575,34 +449,32 @@ static void wrapper__takes_the_inner_backend_on_success_only(void **state)
     assert_string_equal(f->script.last_key, "p/key");
 }
 
-#define wrapper(test) cmocka_unit_test_setup_teardown(test, setup, teardown)
-
 int main(void)
 {
     static const struct CMUnitTest tests[] = {
-        wrapper(retry__repeats_reads_until_they_answer),
-        wrapper(retry__never_repeats_a_write_of_unknown_outcome),
-        wrapper(retry__stops_when_a_repeated_write_becomes_unknown),
-        wrapper(retry__repeats_writes_that_were_surely_not_applied),
-        wrapper(retry__leaves_outcomes_and_final_failures_alone),
-        wrapper(retry__believes_the_adapter_more_than_the_code),
-        wrapper(retry__gives_up_after_tries_max_with_the_last_failure),
-        wrapper(retry__waits_with_full_jitter_below_a_doubling_bound),
-        wrapper(retry__does_not_begin_a_wait_that_passes_the_deadline),
-        wrapper(retry__stops_when_cancelled),
-        wrapper(breaker__opens_after_failures_in_a_row_and_sends_nothing),
-        wrapper(breaker__closes_when_its_probe_is_answered),
-        wrapper(breaker__stays_open_anew_when_its_probe_fails),
-        wrapper(breaker__does_not_count_what_says_nothing_about_the_store),
-        wrapper(breaker__lets_exactly_one_probe_in),
-        wrapper(breaker__probes_again_after_a_probe_that_said_nothing),
-        wrapper(breaker__is_not_closed_by_a_late_answer_to_an_old_request),
-        wrapper(prefix__is_put_on_and_taken_off),
-        wrapper(prefix__hides_what_a_bad_listing_shows),
-        wrapper(prefix__refuses_bad_prefixes_and_keys_that_get_too_long),
-        wrapper(trace__makes_one_hop_6_event_per_create_that_was_done),
-        wrapper(trace__counts_requests_by_operation_and_outcome),
-        wrapper(wrapper__takes_the_inner_backend_on_success_only),
+        BOTH(retry__repeats_reads_until_they_answer),
+        BOTH(retry__never_repeats_a_write_of_unknown_outcome),
+        BOTH(retry__stops_when_a_repeated_write_becomes_unknown),
+        BOTH(retry__repeats_writes_that_were_surely_not_applied),
+        BOTH(retry__leaves_outcomes_and_final_failures_alone),
+        BOTH(retry__believes_the_adapter_more_than_the_code),
+        BOTH(retry__gives_up_after_tries_max_with_the_last_failure),
+        BOTH(retry__waits_with_full_jitter_below_a_doubling_bound),
+        BOTH(retry__does_not_begin_a_wait_that_passes_the_deadline),
+        BOTH(retry__stops_when_cancelled),
+        BOTH(breaker__opens_after_failures_in_a_row_and_sends_nothing),
+        BOTH(breaker__closes_when_its_probe_is_answered),
+        BOTH(breaker__stays_open_anew_when_its_probe_fails),
+        BOTH(breaker__does_not_count_what_says_nothing_about_the_store),
+        BOTH(breaker__lets_exactly_one_probe_in),
+        BOTH(breaker__probes_again_after_a_probe_that_said_nothing),
+        BOTH(breaker__is_not_closed_by_a_late_answer_to_an_old_request),
+        BOTH(prefix__is_put_on_and_taken_off),
+        BOTH(prefix__hides_what_a_bad_listing_shows),
+        BOTH(prefix__refuses_bad_prefixes_and_keys_that_get_too_long),
+        BOTH(trace__makes_one_hop_6_event_per_create_that_was_done),
+        BOTH(trace__counts_requests_by_operation_and_outcome),
+        BOTH(wrapper__takes_the_inner_backend_on_success_only),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
