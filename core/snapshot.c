@@ -108,6 +108,7 @@ void hadb__snap_pump(struct hadb_step *s)
     case SNAP_FRAME: /* no more frames are coming: take the view directly */
         if (!hadb_core_leads(core) || (!core->framing && !hadb__has_tail(core))) {
             core->snap_phase = SNAP_IDLE;
+            idle(s); /* in this step: the next one may bring a commit, and so on for ever */
         }
         break;
     case SNAP_DURABLE:

@@ -594,6 +594,35 @@ static void snapshot__is_published_before_anything_is_deleted(void **state)
     assert_false(must(&rig, HADB_ACT_DELETE)->flag);
 }
 
+/* One writer, which writes again as soon as it has its answer: each write is framed in the step that finds the snapshot
+ * due, and durable in the next one but one. */
+static void snapshot__comes_between_the_writes_of_one_writer(void **state)
+{
+    (void)state;
+    struct rig rig;
+    struct hadb_core_config config = rig_config();
+    bool asked = false;
+    config.snapshot_slots = 2;
+    rig_init(&rig, &config);
+    rig_lead(&rig);
+    must(&rig, HADB_ACT_VIEW);
+    feed(&rig, (struct hadb_event){.type = HADB_EV_FRAMED,
+                                   .op = HADB_OP_SNAP,
+                                   .view = 70,
+                                   .txid = 51, /* behind a commit: refused, and asked for later */
+                                   .pos = {2, 5, 50, hash_of(90)}});
+    rig.now_ms += 10000;
+    for (hadb_txid txid = 51; txid < 60 && !asked; txid++) {
+        commit(&rig, txid);
+        struct hadb_action frame = *must(&rig, HADB_ACT_FRAME_DATA);
+        answer_framed(&rig, &frame, txid, (int)txid);
+        struct hadb_action create = *must(&rig, HADB_ACT_CREATE);
+        answer_created(&rig, create.op, HADB_R_OK);
+        asked = frame.flag || act_of(&rig, HADB_ACT_VIEW) != NULL;
+    }
+    assert_true(asked);
+}
+
 static void snapshot__view_with_a_tail_is_refused(void **state)
 {
     (void)state;
@@ -695,6 +724,7 @@ int main(void)
         cmocka_unit_test(handoff__that_cannot_flush_in_time_is_called_off),
         cmocka_unit_test(successor__named_by_a_seal_checks_the_boundary),
         cmocka_unit_test(snapshot__is_published_before_anything_is_deleted),
+        cmocka_unit_test(snapshot__comes_between_the_writes_of_one_writer),
         cmocka_unit_test(snapshot__view_with_a_tail_is_refused),
         cmocka_unit_test(manifest__that_goes_back_halts),
         cmocka_unit_test(storage_outage__is_asked_again_with_pauses),
