@@ -48,42 +48,6 @@ struct bench {
     double cpu_us; /* per request of the side that ran last */
 };
 
-static const char *need(const char *variable)
-{
-    const char *value = getenv(variable);
-    if (value == NULL || !*value) {
-        bench_die("%s is not set: run scripts/bench.sh s3client", variable);
-    }
-    return value;
-}
-
-static char *cut(const char *from, const char *to)
-{
-    size_t len = to ? (size_t)(to - from) : strlen(from);
-    char *text = bench_alloc(len + 1);
-    memcpy(text, from, len);
-    return text;
-}
-
-/* s3://BUCKET/PREFIX?endpoint=ORIGIN&path_style=1[&ca=FILE] */
-static struct s3_place read_place(const char *url)
-{
-    const char *bucket = strstr(url, "://"), *mark = strchr(url, '?');
-    const char *endpoint = strstr(url, "endpoint="), *ca = strstr(url, "&ca=");
-    const char *slash = bucket ? strchr(bucket + 3, '/') : NULL;
-    if (slash == NULL || mark == NULL || endpoint == NULL) {
-        bench_die("HADB_TEST_S3_URL is not s3://BUCKET/PREFIX?endpoint=…");
-    }
-    return (struct s3_place){.url = url,
-                             .origin = cut(endpoint + 9, strchr(endpoint, '&')),
-                             .bucket = cut(bucket + 3, slash),
-                             .prefix = cut(slash + 1, mark),
-                             .region = "us-east-1",
-                             .key_id = need("AWS_ACCESS_KEY_ID"),
-                             .secret = need("AWS_SECRET_ACCESS_KEY"),
-                             .ca = ca ? cut(ca + 4, strchr(ca + 4, '&')) : NULL};
-}
-
 static double per_second(const struct s3_load *load, uint64_t ns)
 {
     return (double)load->count * 1e9 / (double)ns;
@@ -289,7 +253,7 @@ int main(int argc, char **argv)
             return 2;
         }
     }
-    b.place = read_place(need("HADB_TEST_S3_URL"));
+    b.place = s3_place_read();
     b.bytes = make_bytes((size_t)64 << 20);
     b.ours = s3_ours_open(&b.place);
     b.plain = s3_plain_open(&b.place);

@@ -17,6 +17,9 @@ struct s3_place {
     const char *ca; /* NULL = none */
 };
 
+/* From what scripts/minio.py puts into the environment. */
+struct s3_place s3_place_read(void);
+
 /* @count requests, @in_flight at a time. */
 struct s3_load {
     bool put; /* else get */

@@ -18,6 +18,43 @@
 
 #define SIGNED_BYTES_MAX ((size_t)1 << 20) /* over TLS, larger bodies go unsigned on both sides */
 
+static const char *need(const char *variable)
+{
+    const char *value = getenv(variable);
+    if (value == NULL || !*value) {
+        bench_die("%s is not set: run it by scripts/bench.sh", variable);
+    }
+    return value;
+}
+
+static char *cut(const char *from, const char *to)
+{
+    size_t len = to ? (size_t)(to - from) : strlen(from);
+    char *text = bench_alloc(len + 1);
+    memcpy(text, from, len);
+    return text;
+}
+
+/* s3://BUCKET/PREFIX?endpoint=ORIGIN&path_style=1[&ca=FILE] */
+struct s3_place s3_place_read(void)
+{
+    const char *url = need("HADB_TEST_S3_URL");
+    const char *bucket = strstr(url, "://"), *mark = strchr(url, '?');
+    const char *endpoint = strstr(url, "endpoint="), *ca = strstr(url, "&ca=");
+    const char *slash = bucket ? strchr(bucket + 3, '/') : NULL;
+    if (slash == NULL || mark == NULL || endpoint == NULL) {
+        bench_die("HADB_TEST_S3_URL is not s3://BUCKET/PREFIX?endpoint=…");
+    }
+    return (struct s3_place){.url = url,
+                             .origin = cut(endpoint + 9, strchr(endpoint, '&')),
+                             .bucket = cut(bucket + 3, slash),
+                             .prefix = cut(slash + 1, mark),
+                             .region = "us-east-1",
+                             .key_id = need("AWS_ACCESS_KEY_ID"),
+                             .secret = need("AWS_SECRET_ACCESS_KEY"),
+                             .ca = ca ? cut(ca + 4, strchr(ca + 4, '&')) : NULL};
+}
+
 struct lane {
     CURL *easy;
     struct curl_slist *headers;

@@ -29,4 +29,10 @@ if [ "$name" = s3client ]; then
     [ "${1:-}" != --tls ] || { tls=(--tls) && shift; }
     exec python3 scripts/minio.py "${tls[@]}" build-release/bench/bench_s3client "$@"
 fi
+case "$name $* " in
+"durable "*" --store s3 "* | "durable "*" --store=s3 "*)
+    scripts/minio.sh --build >/dev/null
+    exec python3 scripts/minio.py build-release/bench/hadb-bench "$@"
+    ;;
+esac
 exec build-release/bench/hadb-bench "$@"
