@@ -338,6 +338,9 @@ static void print_text(const struct hadb_doctor_report *report)
     settings_text(report, settings, sizeof settings);
     print_store("storage", &report->storage, true);
     print_store("lease", &report->lease, false);
+    if (report->storage.err.code != 0 || report->lease.err.code != 0) {
+        return; /* no settings for what could not be asked */
+    }
     print_estimate(report);
     printf("use: hadb node … %s\n", settings);
     if (report->lease.latencies_len > 0) {

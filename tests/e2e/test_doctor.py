@@ -65,7 +65,24 @@ class DoctorTest(unittest.TestCase):
         if not done.stdout:
             return None
         self.assertEqual(done.stdout.count("\n"), 1)
-        return json.loads(done.stdout)
+        report = json.loads(done.stdout)
+        self.shape(report)
+        return report
+
+    def shape(self, report):
+        """The members that docs/doctor.md names."""
+        self.assertEqual(set(report), {"passed", "storage", "lease", "estimate", "settings"})
+        self.assertEqual(set(report["settings"]), {"options", "ttl_ms", "ttl_ms_min", "window"})
+        both = {"url", "error", "checks", "latencies", "wrote", "left"}
+        if report["storage"]:
+            self.assertEqual(set(report["storage"]), both | {"capabilities", "clock_offset_s", "sent"})
+        if report["lease"]:
+            self.assertEqual(set(report["lease"]), both)
+        for store in (report["storage"], report["lease"]):
+            for check in store["checks"] if store else ():
+                self.assertLessEqual(set(check), {"name", "status", "text", "means", "change"})
+                self.assertIn(check["status"], ("passed", "failed", "noted"))
+                self.assertTrue(check["text"])
 
     def statuses(self, store):
         return {check["name"]: check["status"] for check in store["checks"]}
