@@ -5,7 +5,7 @@ root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 
 # What a build needs; what the tests need on top.
 packages_build="gcc libc6-dev meson ninja-build pkg-config libuv1-dev libcurl4-openssl-dev libmicrohttpd-dev libssl-dev libzstd-dev libjansson-dev libinih-dev libexpat1-dev libhiredis-dev libnats-dev"
-packages_test="g++ clang-14 libclang-rt-14-dev libcmocka-dev python3 curl iproute2 procps binutils openssl"
+packages_test="g++ clang-14 libclang-rt-14-dev libcmocka-dev python3 curl iproute2 procps binutils openssl libs3-dev"
 # Servers that tests start themselves, on ports and in folders of their own.
 packages_servers="redis-server etcd-server nats-server"
 

@@ -8,9 +8,9 @@ import os
 import signal
 import unittest
 
-from e2e import HADB, main, wait_for
+from e2e import HADB, wait_for
 from load import Load, check
-from outage import OutageTest, s3_env, start, with_lease
+from outage import OutageTest, main, s3_env, start, with_lease
 
 KIND = os.environ.get("HADB_TEST_LEASE_KIND", "redis")
 

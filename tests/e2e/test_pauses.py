@@ -7,8 +7,8 @@ Which lease servers: HADB_TEST_LEASE_KINDS. Each has three nodes of its own.
 import concurrent.futures
 import os
 
-from e2e import HADB, main
-from outage import OutageTest, s3_env, start, with_lease
+from e2e import HADB
+from outage import OutageTest, main, s3_env, start, with_lease
 
 PAUSE_S = 30
 

@@ -5,8 +5,8 @@ import os
 import shutil
 import tempfile
 
-from e2e import main, wait_for
-from outage import OutageTest, s3_env, start, with_lease
+from e2e import wait_for
+from outage import OutageTest, main, s3_env, start, with_lease
 
 import with_s3
 
