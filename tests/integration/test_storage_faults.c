@@ -410,7 +410,11 @@ static void broken__servers_and_connections_lose_and_double_nothing(void **state
          hadb_now_ms(env()) < end;
          i++) {
         lease_server_tell(faults[i % HADB_LEN(faults)]);
-        hadb_sleep_ms(i % 2 ? 60 : 5, NULL); /* how long each state lasts */
+        hadb_sleep_ms(i % 2 ? 60 : 5, NULL); /* how long each state lasts at least */
+        unsigned goal = acknowledged(writers) + (i % 2 ? 3 : 0);
+        while (acknowledged(writers) < goal && hadb_now_ms(env()) < end) {
+            hadb_sleep_ms(2, NULL);
+        }
     }
     __atomic_store_n(&stop, 1, __ATOMIC_RELAXED);
     unsigned bad = 0;

@@ -17,7 +17,8 @@ import blob_server  # noqa: E402
 class Http(with_lease.Http):
     """hadb storage-server over a folder."""
     kind = "storage"
-    verb, option, path = "storage-server", "--store", "/v1/storage?prefix=UNIQUE"
+    verb, option = "storage-server", "--store"
+    path = "/v1/storage?prefix=UNIQUE&connect_timeout_ms=60000"  # 64 TLS handshakes at once on a busy machine
 
     def url(self, port, secret=None, ca="ca.pem"):
         return super().url(port, secret, ca).replace("?ca=", "&ca=")
