@@ -335,7 +335,7 @@ const struct cli_command cli_node = {
         "ends.\n\n"
         "  --name N            name of this node, unique in the cluster\n"
         "  --data DIR          its folder, made if missing; one process at a time\n"
-        "  --store URL         where histories live: file:///dir, mem:\n"
+        "  --store URL         where histories live: file:///dir, s3://…, http://…, mem:\n"
         "  --lease URL         where nodes say that they live: file:///dir, s3://bucket/prefix,\n"
         "                      redis://host, etcd://host, nats://host, http://host,\n"
         "                      mem: (docs/lease-stores.md)\n"

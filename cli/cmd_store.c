@@ -193,8 +193,8 @@ static int run_inspect(int argc, char **argv)
     return r;
 }
 
-#define STORE_HELP                                                 \
-    "  --store URL         where the history lies (file:///dir)\n" \
+#define STORE_HELP                                                                       \
+    "  --store URL         where the history lies (file:///dir, s3://…, http://…)\n" \
     "  --db NAME           database (or HADB_DB)\n"
 
 const struct cli_command cli_restore = {
