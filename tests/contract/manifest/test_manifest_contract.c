@@ -407,7 +407,7 @@ static int lossy_replace(struct lossy *l, const struct hadb__request *request,
     return turn == 3 && r == 0 ? hadb_fail(err, HADB_ETIMEDOUT, "no answer") : r;
 }
 
-static int lossy_around(void *self, const struct hadb__request *request, struct hadb_error *err)
+static int lossy_send(void *self, const struct hadb__request *request, struct hadb_error *err)
 {
     struct lossy *l = self;
     if (request->op == HADB_STORAGE_OP_REPLACE) {
@@ -422,22 +422,21 @@ static int lossy_around(void *self, const struct hadb__request *request, struct 
     return r;
 }
 
-static void lossy_close(void *self)
+static void lossy_deinit(void *self)
 {
     hadb_buf_deinit(&((struct lossy *)self)->late);
-    hadb__wrapper_close(self);
 }
 
+static const struct hadb__steps lossy_steps = {.send = lossy_send, .deinit = lossy_deinit};
 static const struct hadb_storage_ops lossy_ops = {
     HADB__WRAPPER_METHODS,
     .scheme = "lossy",
-    .close = lossy_close,
 };
 
 static void make_lossy(struct host *host, unsigned id)
 {
     struct lossy *l = hadb__wrapper_new(sizeof *l, &host->node->storage, host->node->env,
-                                        &lossy_ops, lossy_around, &host->node->storage);
+                                        &lossy_ops, &lossy_steps, &host->node->storage);
     assert_non_null(l);
     l->turn = id;
 }

@@ -279,18 +279,3 @@ struct hadb_storage script_storage(struct script *s)
 {
     return (struct hadb_storage){.ops = &script_ops, .self = s};
 }
-
-static void ask_elsewhere(void *arg)
-{
-    struct asker *a = arg;
-    struct hadb_buf got = {0};
-    a->result = hadb_storage_get(a->s, a->call, a->key, &got, NULL, NULL);
-    hadb_buf_deinit(&got);
-}
-
-void asker_start(struct asker *a, struct hadb_storage *s, const char *key,
-                 const struct hadb_call *call)
-{
-    *a = (struct asker){.s = s, .key = key, .call = call};
-    HADB_ASSERT(hadb_thread_start(&a->thread, "asker", ask_elsewhere, a, NULL) == 0);
-}

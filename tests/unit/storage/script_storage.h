@@ -45,15 +45,4 @@ void script_hold(struct script *script, bool hold);
 /* Waits until @inside requests are held. */
 void script_await(struct script *script, unsigned inside);
 size_t script_calls(struct script *script);
-
-/* A get on a thread of its own; the result is there after hadb_thread_join. */
-struct asker {
-    struct hadb_storage *s;
-    struct hadb_thread thread;
-    const char *key;
-    const struct hadb_call *call;
-    int result;
-};
-void asker_start(struct asker *asker, struct hadb_storage *s, const char *key,
-                 const struct hadb_call *call);
 #endif
