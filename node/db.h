@@ -41,6 +41,9 @@ struct hadb_db_job {
     struct hadb_obj *obj;        /* what it works on; counted while busy */
     struct hadb_box *box;        /* counted while busy; may be NULL */
     struct hadb_db_event answer; /* its ev is filled in by the job */
+    struct hadb_db_io *io;  /* loop: the request that is under way without a worker; may be NULL */
+    struct hadb_buf stored; /* GET, GET_MANIFEST: what storage gave */
+    uint64_t began_ns;      /* … when it was asked */
     /* out: */
     struct hadb_obj *made; /* new object; goes into the table */
     struct hadb_obj *made_view;
@@ -245,26 +248,8 @@ void hadb__db_act(struct hadb_db *db, const struct hadb_action *act, struct hadb
 void hadb__job_answer(struct hadb_db_job *job);
 void hadb__swap_try(struct hadb_db *db);
 
-/* db_jobs.c, db_snapshot.c: bodies of jobs (workers); they fill job->answer.ev and what is marked "out" */
-void hadb__job_get(void *arg);
-void hadb__job_get_manifest(void *arg);
-void hadb__job_survey(void *arg); /* db_survey.c */
-void hadb__job_frame_data(void *arg);
-void hadb__job_frame_seal(void *arg);
-void hadb__job_create(void *arg);
-void hadb__job_apply(void *arg);
-void hadb__job_rewind(void *arg);
-void hadb__job_gate(void *arg);
-void hadb__job_view(void *arg);
-void hadb__job_upload(void *arg);
-void hadb__job_cas(void *arg);
-void hadb__job_delete(void *arg);
-void hadb__job_restore(void *arg); /* download into tmp/ */
-void hadb__job_swap(void *arg);    /* … and put in place */
-
-/* db_survey.c: place of the object whose hash a position carries */
-void hadb__db_place(const struct hadb_db *db, const struct hadb_pos *pos, uint64_t *term,
-                    uint64_t *slot);
+/* … of one whose part that blocks, or takes long, is over; r as hadb_job.done. */
+void hadb__job_done(void *arg, int r);
 
 /* db_write.c */
 void hadb__write_route(struct hadb_req *req);

@@ -230,6 +230,7 @@ void hadb__job_answer(struct hadb_db_job *job)
     }
     hadb_obj_unref(job->obj);
     job->obj = NULL;
+    hadb_buf_deinit(&job->stored);
     hadb_terms_deinit(&job->terms);
     hadb_manifest_deinit(&job->manifest);
     hadb_manifest_deinit(&job->swept);
@@ -253,7 +254,7 @@ static void swapped(struct hadb_db_job *job)
     hadb__reads_unpark(db);
 }
 
-static void job_done(void *arg, int r)
+void hadb__job_done(void *arg, int r)
 {
     struct hadb_db_job *job = arg;
     struct hadb_db *db = job->db;
@@ -293,14 +294,14 @@ static void refuse(struct hadb_db_job *job)
 }
 
 /* @with_engine: the job touches the engine, which then stays. */
-static void submit(struct hadb_db_job *job, struct hadb_queue *queue, struct hadb_pool *pool,
-                   bool with_engine, void (*run)(void *arg))
+static void prepare(struct hadb_db_job *job, bool with_engine, void (*run)(void *arg))
 {
     struct hadb_db *db = job->db;
     answer_init(job);
     job->err = (struct hadb_error){0};
     job->saved = 0;
     job->local = false;
+    job->began_ns = hadb_now_ns(db->node->env);
     if (db->swapping) {
         db->jobs_running++; /* the engine's count is left alone */
         job->box = NULL;
@@ -311,7 +312,14 @@ static void submit(struct hadb_db_job *job, struct hadb_queue *queue, struct had
         job->box->refs--;
         job->box = NULL;
     }
-    job->job = (struct hadb_job){.run = run, .done = job_done, .arg = job};
+    job->job = (struct hadb_job){.run = run, .done = hadb__job_done, .arg = job};
+}
+
+static void submit(struct hadb_db_job *job, struct hadb_queue *queue, struct hadb_pool *pool,
+                   bool with_engine, void (*run)(void *arg))
+{
+    struct hadb_db *db = job->db;
+    prepare(job, with_engine, run);
     if (with_engine && (db->swapping || !job->box)) {
         hadb__job_answer(job); /* the engine is being replaced, or lost */
         return;
@@ -322,6 +330,13 @@ static void submit(struct hadb_db_job *job, struct hadb_queue *queue, struct had
     }
 }
 
+/* One request to storage, without a worker where that can be. */
+static void ask_storage(struct hadb_db_job *job, void (*run)(void *arg))
+{
+    prepare(job, false, run);
+    hadb__io_start(job);
+}
+
 void hadb__swap_try(struct hadb_db *db)
 {
     if (!db->swap || db->swapping || !db->box || db->box->refs > 1 || db->state != HADB_DB_OPEN) {
@@ -329,7 +344,7 @@ void hadb__swap_try(struct hadb_db *db)
     }
     struct hadb_db_job *job = db->swap;
     db->swapping = true;
-    job->job = (struct hadb_job){.run = hadb__job_swap, .done = job_done, .arg = job};
+    job->job = (struct hadb_job){.run = hadb__job_swap, .done = hadb__job_done, .arg = job};
     if (hadb_pool_submit(db->node->engine_pool, &db->queue, &job->job, &job->err) < 0) {
         job->answer.ev.result = HADB_R_UNKNOWN;
         swapped(job);
@@ -364,7 +379,7 @@ static void act_create(struct hadb_db *db, const struct hadb_action *act)
     } else if (act->op != HADB_OP_MAIN) {
         HADB_COUNT(&db->node->counters, log_resends);
     }
-    submit(job, NULL, db->node->store_pool, false, hadb__job_create);
+    ask_storage(job, hadb__job_create);
 }
 
 static void act_apply(struct hadb_db *db, const struct hadb_action *act)
@@ -486,13 +501,13 @@ static void act_give_up(struct hadb_db *db, const struct hadb_action *act)
 static void get_entry(struct hadb_db *db, const struct hadb_action *act)
 {
     HADB_COUNT(&db->node->counters, log_gets);
-    submit(job_for(db, act), NULL, db->node->store_pool, false, hadb__job_get);
+    ask_storage(job_for(db, act), hadb__job_get);
 }
 
 static void get_manifest(struct hadb_db *db, const struct hadb_action *act)
 {
     HADB_COUNT(&db->node->counters, manifest_gets);
-    submit(job_for(db, act), NULL, db->node->store_pool, false, hadb__job_get_manifest);
+    ask_storage(job_for(db, act), hadb__job_get_manifest);
 }
 
 static void survey(struct hadb_db *db, const struct hadb_action *act)

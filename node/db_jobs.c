@@ -16,7 +16,7 @@
 /* Up to this many bytes of transactions go into one log entry; one larger transaction fills its own. */
 #define ENTRY_RAW_BYTES_MAX HADB_ENTRY_INLINE_BYTES_MAX
 
-static struct hadb_call call_of(const struct hadb_db *db, uint32_t ms)
+struct hadb_call hadb__db_call(const struct hadb_db *db, uint32_t ms)
 {
     struct hadb_call call = hadb_call_within(db->node->env, ms);
     call.cancel = &db->cancel;
@@ -49,7 +49,7 @@ static int fetch_blobs(struct hadb_db *db, struct hadb_opened *opened, struct ha
     while (r == HADB_ABSENT) {
         char key[HADB_OBJECT_KEY_BYTES];
         struct hadb_buf blob HADB_CLEANUP(hadb_buf_deinit) = {0};
-        struct hadb_call call = call_of(db, HADB_STORE_WRITE_MS);
+        struct hadb_call call = hadb__db_call(db, HADB_STORE_WRITE_MS);
         hadb_key_blob(&db->uuid, &opened->entry.put_id, (unsigned)opened->parts_attached, key);
         r = hadb_storage_get(&db->node->storage, &call, key, &blob, NULL, err);
         if (r == HADB_ABSENT) {
@@ -89,57 +89,70 @@ static int describe(const struct hadb_db *db, const struct hadb_opened *opened,
     return r;
 }
 
-static int read_entry(struct hadb_db *db, uint64_t term, uint64_t slot, struct hadb_obj *obj,
-                      struct hadb_entry_info *info, struct hadb_error *err)
+static int open_entry(struct hadb_db_job *job, struct hadb_obj *obj)
 {
+    struct hadb_db *db = job->db;
+    struct hadb_entry_info *info = &job->answer.ev.entry;
     char key[HADB_OBJECT_KEY_BYTES];
-    struct hadb_buf stored HADB_CLEANUP(hadb_buf_deinit) = {0};
-    struct hadb_call call = call_of(db, HADB_STORE_READ_MS);
-    uint64_t began = hadb_now_ns(db->node->env);
-    hadb_key_log(&db->uuid, term, slot, key);
-    int r = hadb_storage_get(&db->node->storage, &call, key, &stored, NULL, err);
-    if (r != 0) {
-        return r;
-    }
-    r = hadb_entry_open(hadb_buf_slice(&stored), &obj->opened, err);
+    hadb_key_log(&db->uuid, job->act.term, job->act.slot, key);
+    int r = hadb_entry_open(hadb_buf_slice(&job->stored), &obj->opened, &job->err);
     if (r == HADB_ABSENT) {
-        r = fetch_blobs(db, &obj->opened, err);
+        r = fetch_blobs(db, &obj->opened, &job->err);
     }
     if (r == 0) {
-        r = describe(db, &obj->opened, info, err);
+        r = describe(db, &obj->opened, info, &job->err);
     }
-    if (r == 0 && (info->term != term || info->slot != slot)) {
-        r = hadb_fail(err, HADB_ECORRUPT, "the object belongs to another place in the log");
+    if (r == 0 && (info->term != job->act.term || info->slot != job->act.slot)) {
+        r = hadb_fail(&job->err, HADB_ECORRUPT, "the object belongs to another place in the log");
     }
     if (r == 0) {
-        trace(db, 7, "pull", info, stored.len, began);
+        trace(db, 7, "pull", info, job->stored.len, job->began_ns);
     }
-    return hadb_wrap(err, r, "%s", key);
+    return hadb_wrap(&job->err, r, "%s", key);
+}
+
+void hadb__job_not_got(struct hadb_db_job *job, int r)
+{
+    struct hadb_event *ev = &job->answer.ev;
+    if (r == HADB_ABSENT) {
+        ev->result = HADB_R_ABSENT;
+        return;
+    }
+    bool corrupt = hadb__local_result(r) == HADB_R_CORRUPT;
+    ev->result = corrupt ? HADB_R_CORRUPT : ev->result;
+    hadb_log(job->db->node->env, corrupt ? HADB_LOG_ERROR : HADB_LOG_DEBUG, "node", job->db->name,
+             "%s", job->err.message);
+}
+
+void hadb__job_open(void *arg)
+{
+    struct hadb_db_job *job = arg;
+    struct hadb_obj *obj = hadb_obj_new(HADB_OBJ_ENTRY);
+    if (!obj) {
+        return;
+    }
+    int r = open_entry(job, obj);
+    if (r == 0) {
+        job->answer.ev.result = HADB_R_OK;
+        job->made = obj;
+        return;
+    }
+    hadb_obj_unref(obj);
+    hadb__job_not_got(job, r);
 }
 
 void hadb__job_get(void *arg)
 {
     struct hadb_db_job *job = arg;
     struct hadb_db *db = job->db;
-    struct hadb_event *ev = &job->answer.ev;
-    struct hadb_obj *obj = hadb_obj_new(HADB_OBJ_ENTRY);
-    if (!obj) {
-        return;
-    }
-    int r = read_entry(db, job->act.term, job->act.slot, obj, &ev->entry, &job->err);
+    char key[HADB_OBJECT_KEY_BYTES];
+    struct hadb_call call = hadb__db_call(db, HADB_STORE_READ_MS);
+    hadb_key_log(&db->uuid, job->act.term, job->act.slot, key);
+    int r = hadb_storage_get(&db->node->storage, &call, key, &job->stored, NULL, &job->err);
     if (r == 0) {
-        ev->result = HADB_R_OK;
-        job->made = obj;
-        return;
-    }
-    hadb_obj_unref(obj);
-    if (r == HADB_ABSENT) {
-        ev->result = HADB_R_ABSENT;
-    } else if (hadb__local_result(r) == HADB_R_CORRUPT) {
-        ev->result = HADB_R_CORRUPT;
-        hadb_log(db->node->env, HADB_LOG_ERROR, "node", db->name, "%s", job->err.message);
+        hadb__job_open(job);
     } else {
-        hadb_log(db->node->env, HADB_LOG_DEBUG, "node", db->name, "%s", job->err.message);
+        hadb__job_not_got(job, r);
     }
 }
 
@@ -294,17 +307,13 @@ static int create_all(struct hadb_db_job *job, struct hadb_call *call)
                                &job->err);
 }
 
-void hadb__job_create(void *arg)
+void hadb__job_created(struct hadb_db_job *job, int r)
 {
-    struct hadb_db_job *job = arg;
     struct hadb_db *db = job->db;
-    struct hadb_call call = call_of(db, HADB_STORE_WRITE_MS);
-    uint64_t began = hadb_now_ns(db->node->env);
-    int r = create_all(job, &call);
     if (r == 0) {
         job->answer.ev.result = HADB_R_OK;
         struct hadb_entry_info info = {.term = job->act.term, .slot = job->act.slot};
-        trace(db, 5, "ship", &info, job->obj->framed.entry.len, began);
+        trace(db, 5, "ship", &info, job->obj->framed.entry.len, job->began_ns);
     } else if (r == HADB_EXISTS) {
         job->answer.ev.result = HADB_R_EXISTS;
     } else {
@@ -312,6 +321,13 @@ void hadb__job_create(void *arg)
                  "log entry %" PRIu64 "/%" PRIu64 " is not in storage yet: %s", job->act.term,
                  job->act.slot, job->err.message);
     }
+}
+
+void hadb__job_create(void *arg)
+{
+    struct hadb_db_job *job = arg;
+    struct hadb_call call = hadb__db_call(job->db, HADB_STORE_WRITE_MS);
+    hadb__job_created(job, create_all(job, &call));
 }
 
 /* ---- hop 8: apply ---- */

@@ -17,28 +17,14 @@
 #define SMALL_OBJECT_BYTES 4096u
 #define DELETE_LEN_MAX 256u
 
-static struct hadb_call call_of(const struct hadb_db *db, uint32_t ms)
-{
-    struct hadb_call call = hadb_call_within(db->node->env, ms);
-    call.cancel = &db->cancel;
-    call.database = db->name;
-    return call;
-}
-
-static int manifest_get(struct hadb_db *db, struct hadb_manifest *out, struct hadb_tag *tag,
-                        struct hadb_error *err)
+static int manifest_open(struct hadb_db *db, struct hadb_slice stored, struct hadb_manifest *out,
+                         struct hadb_error *err)
 {
     char key[HADB_OBJECT_KEY_BYTES];
-    struct hadb_buf stored HADB_CLEANUP(hadb_buf_deinit) = {0};
     struct hadb_buf payload HADB_CLEANUP(hadb_buf_deinit) = {0};
-    struct hadb_call call = call_of(db, HADB_STORE_READ_MS);
-    hadb_key_manifest(&db->uuid, key);
-    int r = hadb_storage_get(&db->node->storage, &call, key, &stored, tag, err);
-    if (r != 0) {
-        return r;
-    }
     struct hadb_entry entry;
-    r = hadb_entry_decode(hadb_buf_slice(&stored), &entry, &payload, NULL, err);
+    hadb_key_manifest(&db->uuid, key);
+    int r = hadb_entry_decode(stored, &entry, &payload, NULL, err);
     if (r == 0 && (entry.kind != HADB_ENTRY_MANIFEST || !hadb_id_eq(&entry.db, &db->uuid))) {
         r = hadb_fail(err, HADB_ECORRUPT, "the object is not this database's manifest");
     }
@@ -48,34 +34,68 @@ static int manifest_get(struct hadb_db *db, struct hadb_manifest *out, struct ha
     return hadb_wrap(err, r > 0 ? HADB_ECORRUPT : r, "%s", key);
 }
 
+static int manifest_fetch(struct hadb_db *db, struct hadb_buf *stored, struct hadb_tag *tag,
+                          struct hadb_error *err)
+{
+    char key[HADB_OBJECT_KEY_BYTES];
+    struct hadb_call call = hadb__db_call(db, HADB_STORE_READ_MS);
+    hadb_key_manifest(&db->uuid, key);
+    return hadb_storage_get(&db->node->storage, &call, key, stored, tag, err);
+}
+
+static int manifest_get(struct hadb_db *db, struct hadb_manifest *out, struct hadb_error *err)
+{
+    struct hadb_buf stored HADB_CLEANUP(hadb_buf_deinit) = {0};
+    int r = manifest_fetch(db, &stored, NULL, err);
+    return r ? r : manifest_open(db, hadb_buf_slice(&stored), out, err);
+}
+
 static bool is_corrupt(int r)
 {
     return hadb__local_result(r) == HADB_R_CORRUPT;
 }
 
-void hadb__job_get_manifest(void *arg)
+void hadb__job_no_manifest(struct hadb_db_job *job, int r)
 {
-    struct hadb_db_job *job = arg;
     struct hadb_event *ev = &job->answer.ev;
-    int r = manifest_get(job->db, &job->manifest, &job->tag, &job->err);
     if (r == HADB_ABSENT) {
         char key[HADB_OBJECT_KEY_BYTES];
         hadb_key_manifest(&job->db->uuid, key);
         hadb_fail(&job->err, HADB_ECORRUPT, "storage object %s is missing", key);
         ev->result = HADB_R_ABSENT;
-    } else if (r < 0) {
-        ev->result = is_corrupt(r) ? HADB_R_CORRUPT : HADB_R_UNKNOWN;
-        hadb_log(job->db->node->env, is_corrupt(r) ? HADB_LOG_ERROR : HADB_LOG_DEBUG, "node",
-                 job->db->name, "%s", job->err.message);
+        return;
+    }
+    ev->result = is_corrupt(r) ? HADB_R_CORRUPT : HADB_R_UNKNOWN;
+    hadb_log(job->db->node->env, is_corrupt(r) ? HADB_LOG_ERROR : HADB_LOG_DEBUG, "node",
+             job->db->name, "%s", job->err.message);
+}
+
+void hadb__job_open_manifest(void *arg)
+{
+    struct hadb_db_job *job = arg;
+    const struct hadb_manifest *m = &job->manifest;
+    int r = manifest_open(job->db, hadb_buf_slice(&job->stored), &job->manifest, &job->err);
+    if (r < 0) {
+        hadb__job_no_manifest(job, r);
+        return;
+    }
+    job->answer.ev.result = HADB_R_OK;
+    job->answer.ev.manifest = (struct hadb_manifest_info){.version = m->version,
+                                                          .nonce = m->nonce,
+                                                          .boundary_slot = m->boundary_slot,
+                                                          .boundary_term = m->boundary_term,
+                                                          .swept_slot = m->swept_slot,
+                                                          .has_snapshot = m->snapshots_len > 0};
+}
+
+void hadb__job_get_manifest(void *arg)
+{
+    struct hadb_db_job *job = arg;
+    int r = manifest_fetch(job->db, &job->stored, &job->tag, &job->err);
+    if (r == 0) {
+        hadb__job_open_manifest(job);
     } else {
-        const struct hadb_manifest *m = &job->manifest;
-        ev->result = HADB_R_OK;
-        ev->manifest = (struct hadb_manifest_info){.version = m->version,
-                                                   .nonce = m->nonce,
-                                                   .boundary_slot = m->boundary_slot,
-                                                   .boundary_term = m->boundary_term,
-                                                   .swept_slot = m->swept_slot,
-                                                   .has_snapshot = m->snapshots_len > 0};
+        hadb__job_no_manifest(job, r);
     }
 }
 
@@ -136,7 +156,7 @@ void hadb__job_upload(void *arg)
     if (!obj) {
         return;
     }
-    struct hadb_call call = call_of(db, HADB_STORE_BULK_MS);
+    struct hadb_call call = hadb__db_call(db, HADB_STORE_BULK_MS);
     call.cancel = &db->upload_cancel;
     struct hadb_snapshot_store store = {
         .storage = &db->node->storage, .call = &call, .db = db->uuid, .slot = job->act.pos.slot};
@@ -224,7 +244,7 @@ void hadb__job_cas(void *arg)
         return;
     }
     char key[HADB_OBJECT_KEY_BYTES];
-    struct hadb_call call = call_of(db, HADB_STORE_WRITE_MS);
+    struct hadb_call call = hadb__db_call(db, HADB_STORE_WRITE_MS);
     hadb_key_manifest(&db->uuid, key);
     r = hadb_storage_replace(&db->node->storage, &call, key, hadb_buf_slice(&stored), &job->tag,
                              NULL, &job->err);
@@ -248,7 +268,7 @@ static void doomed_free(struct doomed *d)
 
 static int doomed_flush(struct hadb_db *db, struct doomed *d, struct hadb_error *err)
 {
-    struct hadb_call call = call_of(db, HADB_STORE_WRITE_MS);
+    struct hadb_call call = hadb__db_call(db, HADB_STORE_WRITE_MS);
     int r = d->len == 0 ? 0
                         : hadb_storage_delete_many(&db->node->storage, &call,
                                                    (const char *const *)d->keys, d->len, err);
@@ -278,7 +298,7 @@ static int examine(struct hadb_db *db, const struct hadb_object_info *item, bool
         return 0;
     }
     struct hadb_buf stored HADB_CLEANUP(hadb_buf_deinit) = {0};
-    struct hadb_call call = call_of(db, HADB_STORE_READ_MS);
+    struct hadb_call call = hadb__db_call(db, HADB_STORE_READ_MS);
     int r = hadb_storage_get(&db->node->storage, &call, item->key, &stored, NULL, err);
     if (r == HADB_ABSENT) {
         return HADB_EXISTS; /* gone already: nothing to do */
@@ -335,7 +355,7 @@ static int delete_below(struct hadb_db_job *job, const char *prefix, const char 
     int r = 0;
     while (more && r == 0) {
         struct hadb_object_list page = {0};
-        struct hadb_call call = call_of(db, HADB_STORE_READ_MS);
+        struct hadb_call call = hadb__db_call(db, HADB_STORE_READ_MS);
         r = hadb_storage_list(&db->node->storage, &call, prefix, last, HADB_LIST_LEN_MAX, &page,
                               &job->err);
         if (r == 0 && whole) {
@@ -374,7 +394,7 @@ void hadb__job_delete(void *arg)
     struct hadb_db_job *job = arg;
     struct hadb_db *db = job->db;
     char prefix[HADB_OBJECT_KEY_BYTES], after[HADB_OBJECT_KEY_BYTES];
-    int r = manifest_get(db, &job->manifest, NULL, &job->err);
+    int r = manifest_get(db, &job->manifest, &job->err);
     if (r != 0 || job->manifest.boundary_slot < job->act.slot) {
         return; /* no manifest covers it: not now */
     }
@@ -413,7 +433,7 @@ static int restore_terms(struct hadb_db_job *job, const struct hadb_pos *pos)
             char key[HADB_OBJECT_KEY_BYTES];
             struct hadb_buf stored HADB_CLEANUP(hadb_buf_deinit) = {0};
             struct hadb_buf payload HADB_CLEANUP(hadb_buf_deinit) = {0};
-            struct hadb_call call = call_of(db, HADB_STORE_READ_MS);
+            struct hadb_call call = hadb__db_call(db, HADB_STORE_READ_MS);
             struct hadb_entry entry;
             struct hadb_hash hash;
             hadb_key_log(&db->uuid, term.term, term.last_slot + 1, key);
@@ -444,7 +464,7 @@ static int download(struct hadb_db_job *job, const struct hadb_manifest_snapshot
                     const char *path)
 {
     struct hadb_db *db = job->db;
-    struct hadb_call call = call_of(db, HADB_STORE_BULK_MS);
+    struct hadb_call call = hadb__db_call(db, HADB_STORE_BULK_MS);
     struct hadb_snapshot_store store = {
         .storage = &db->node->storage, .call = &call, .db = db->uuid};
     if (!hadb_snapshot_name_parse(snapshot->name, &store.slot, &store.nonce)) {
@@ -486,7 +506,7 @@ void hadb__job_restore(void *arg)
     struct hadb_db *db = job->db;
     struct hadb_event *ev = &job->answer.ev;
     char path[HADB_PATH_BYTES_MAX];
-    int r = manifest_get(db, &job->manifest, NULL, &job->err);
+    int r = manifest_get(db, &job->manifest, &job->err);
     const struct hadb_manifest_snapshot *newest =
         r == 0 ? hadb_manifest_newest(&job->manifest) : NULL;
     if (r == 0 && !newest) {

@@ -256,6 +256,9 @@ static int wrap_stores(struct hadb_node *node, const struct hadb_node_options *o
     snprintf(node->store_scheme, sizeof node->store_scheme, "%s", inner->ops->scheme);
     int r = hadb_storage_with_trace(inner, &node->storage_counters, node->env, &node->storage, err);
     if (r == 0) {
+        r = hadb_storage_with_breaker(&node->storage, NULL, node->env, &node->storage, err);
+    }
+    if (r == 0) {
         r = hadb_storage_with_limit(&node->storage, NULL, node->env, &node->storage, err);
     }
     if (r == 0) {
@@ -376,7 +379,10 @@ struct open_on_loop {
 static void start_on_loop(void *arg)
 {
     struct open_on_loop *open = arg;
-    open->r = hadb__peers_start(open->node, open->err);
+    open->r = hadb__store_start(open->node, open->err);
+    if (open->r == 0) {
+        open->r = hadb__peers_start(open->node, open->err);
+    }
     if (open->r == 0) {
         open->r = hadb__streams_start(open->node, open->err);
     }

@@ -184,6 +184,11 @@ static void stop_modules_on_loop(void *arg)
     }
 }
 
+static void stop_store_on_loop(void *arg)
+{
+    hadb__store_stop(arg);
+}
+
 /* Hands over what can be handed over; waits no longer than @deadline_ms. The countdown outlives stragglers. */
 static void leave(struct hadb_node *node, struct hadb_db *only, uint64_t deadline_ms)
 {
@@ -222,6 +227,7 @@ static bool stop_threads(struct hadb_node *node, uint64_t deadline_ms)
     bool whole = true;
     if (node->loop) {
         hadb_loop_call(node->loop, stop_modules_on_loop, node);
+        hadb_loop_call(node->loop, stop_store_on_loop, node);
     }
     hadb_http_server_stop(node->server);
     hadb_http_client_stop(node->client);

@@ -15,6 +15,7 @@
 #include "core/pace.h"
 #include "hadb/node.h"
 #include "node/db.h"
+#include "node/db_jobs.h"
 #include "node/http_client.h"
 #include "node/http_server.h"
 #include "node/net.h"
@@ -29,6 +30,11 @@
 #define HADB_STORE_BULK_MS 3600000u /* … of a whole snapshot, up or down */
 #define HADB_STOP_MS 5000u /* for calls that do not come back, beyond the caller's deadline */
 #define HADB_DB_HASH_LEN 1024u
+
+/* What a request is submitted with at most; larger bodies take so long to sign that a worker does it. */
+#define HADB_SUBMIT_BYTES_MAX (256u << 10)
+
+struct hadb_store_watch;
 
 /* Counts things that end on the loop, for a thread that waits. */
 struct hadb_countdown {
@@ -83,6 +89,7 @@ struct hadb_node {
     struct hadb_streams streams;
     struct hadb_prober probe;
     struct hadb_outages outages;
+    struct hadb_store_watch *store_watch; /* store.c; NULL = storage has no asynchronous path */
 };
 
 /* node.c */
@@ -111,6 +118,12 @@ void hadb__turns_deinit(struct hadb_node *node); /* any thread, once the loop is
 int hadb__turns_reserve(struct hadb_node *node, struct hadb_error *err);
 void hadb__turn_ask(struct hadb_db *db);
 void hadb__turn_cancel(struct hadb_db *db);
+
+/* store.c: storage as the loop sees it */
+int hadb__store_start(struct hadb_node *node, struct hadb_error *err);
+void hadb__store_stop(struct hadb_node *node);
+/* As hadb_storage_submit(). */
+int hadb__store_submit(struct hadb_node *node, struct hadb_storage_io *io, struct hadb_error *err);
 
 /* catalog.c: the uuid of a name, made if need be; blocks; any thread. A retryable failure: no answer. */
 int hadb__catalog_open(struct hadb_node *node, const char *name, const char *engine,

@@ -41,9 +41,6 @@ static void move_to(struct breaker *b, enum hadb_breaker_state state, uint64_t p
     b->state = state;
     b->failures = 0;
     b->probe_at_ms = probe_at_ms;
-    if (b->options.state) {
-        __atomic_store_n(b->options.state, (int)state, __ATOMIC_RELAXED);
-    }
 }
 
 /* May a request go in? frame->probe: it is the one that decides. */

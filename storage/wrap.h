@@ -44,7 +44,6 @@ int hadb_storage_with_retry(struct hadb_storage *take_inner,
 struct hadb_breaker_options {
     uint32_t failures_max; /* 0 = 8 */
     uint32_t open_ms;      /* 0 = 1000 */
-    int *state;            /* atomic; NULL, or where the state is kept to be seen from outside */
 };
 enum hadb_breaker_state { HADB_BREAKER_CLOSED, HADB_BREAKER_OPEN, HADB_BREAKER_HALF_OPEN };
 int hadb_storage_with_breaker(struct hadb_storage *take_inner,

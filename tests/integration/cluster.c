@@ -19,6 +19,7 @@
 #include <unistd.h>
 
 #include "base/buf.h"
+#include "tests/support/async_storage.h"
 #include "tests/support/support.h"
 
 static unsigned clusters; /* a store name for each */
@@ -86,7 +87,8 @@ static int open_node(struct tc *tc, unsigned i, struct hadb_error *err)
     struct hadb_node_options options = HADB_NODE_OPTIONS_INIT;
     options.name = name;
     options.data_dir = dir;
-    options.storage_url = tc->store;
+    struct hadb_storage storage = {0};
+    options.storage = &storage;
     options.lease_url = tc->lease;
     options.listen = "127.0.0.1:0";
     options.token = tc->token;
@@ -94,7 +96,12 @@ static int open_node(struct tc *tc, unsigned i, struct hadb_error *err)
     options.env = tc->env;
     options.on_event = tc->on_event;
     options.event_arg = tc->event_arg;
-    int r = hadb_node_open(&options, &tc->nodes[i].node, err);
+    int r = hadb_storage_open(tc->store, tc->env, &storage, err);
+    if (r == 0) {
+        test_async_storage_if_asked(&storage);
+        r = hadb_node_open(&options, &tc->nodes[i].node, err);
+        hadb_storage_close(&storage); /* unless the node has taken it */
+    }
     if (r == 0) {
         snprintf(tc->nodes[i].address, sizeof tc->nodes[i].address, "%s",
                  hadb_node_address(tc->nodes[i].node));

@@ -7,6 +7,7 @@
 #include <time.h>
 
 #include "base/error.h"
+#include "tests/support/async_storage.h"
 
 static bool take(int *count)
 {
@@ -20,12 +21,17 @@ static bool take(int *count)
     return false;
 }
 
+/* No request gets in while it is down, or refuses. */
 static bool is_down(struct flaky *f)
 {
-    return __atomic_load_n(&f->down, __ATOMIC_SEQ_CST) != 0;
+    bool down = __atomic_load_n(&f->down, __ATOMIC_SEQ_CST) != 0;
+    if (down) {
+        __atomic_fetch_add(&f->asked_down, 1, __ATOMIC_SEQ_CST);
+    }
+    return down || __atomic_load_n(&f->refuse, __ATOMIC_SEQ_CST) != 0;
 }
 
-static int no_answer(struct hadb_error *err)
+static int lost(struct hadb_error *err)
 {
     return hadb_fail(err, HADB_ETIMEDOUT, "the store does not answer");
 }
@@ -38,6 +44,13 @@ static bool is_full(struct flaky *f)
 static int no_space(struct hadb_error *err)
 {
     return hadb_fail(err, HADB_ENOSPC, "the store is full");
+}
+
+static int no_answer(struct flaky *f, struct hadb_error *err)
+{
+    return __atomic_load_n(&f->down, __ATOMIC_SEQ_CST)
+               ? lost(err)
+               : hadb_fail(err, HADB_EAUTH, "not with these credentials");
 }
 
 static bool in_log(const char *key)
@@ -61,7 +74,7 @@ static int flaky_get(void *self, const struct hadb_call *call, const char *key,
 {
     struct flaky *f = self;
     if (is_down(f)) {
-        return no_answer(err);
+        return no_answer(f, err);
     }
     int r = hadb_storage_get(&f->inner, call, key, out, tag, err);
     if (in_log(key)) {
@@ -82,7 +95,7 @@ static int flaky_create(void *self, const struct hadb_call *call, const char *ke
 {
     struct flaky *f = self;
     if (is_down(f)) {
-        return no_answer(err);
+        return no_answer(f, err);
     }
     if (is_full(f)) {
         return no_space(err);
@@ -97,7 +110,7 @@ static int flaky_create(void *self, const struct hadb_call *call, const char *ke
     if (r == HADB_EXISTS && __atomic_load_n(&f->racy, __ATOMIC_SEQ_CST)) {
         return 0;
     }
-    return r == 0 && in_log(key) && take(&f->lose_replies) ? no_answer(err) : r;
+    return r == 0 && in_log(key) && take(&f->lose_replies) ? lost(err) : r;
 }
 
 static int flaky_replace(void *self, const struct hadb_call *call, const char *key,
@@ -106,13 +119,13 @@ static int flaky_replace(void *self, const struct hadb_call *call, const char *k
 {
     struct flaky *f = self;
     if (is_down(f)) {
-        return no_answer(err);
+        return no_answer(f, err);
     }
     if (is_full(f)) {
         return no_space(err);
     }
     int r = hadb_storage_replace(&f->inner, call, key, body, expected, tag, err);
-    return r == 0 && strstr(key, "/manifest") && take(&f->lose_cas) ? no_answer(err) : r;
+    return r == 0 && strstr(key, "/manifest") && take(&f->lose_cas) ? lost(err) : r;
 }
 
 static int flaky_list(void *self, const struct hadb_call *call, const char *prefix,
@@ -120,7 +133,7 @@ static int flaky_list(void *self, const struct hadb_call *call, const char *pref
                       struct hadb_error *err)
 {
     struct flaky *f = self;
-    return is_down(f) ? no_answer(err)
+    return is_down(f) ? no_answer(f, err)
                       : hadb_storage_list(&f->inner, call, prefix, after, max, out, err);
 }
 
@@ -128,7 +141,8 @@ static int flaky_delete_many(void *self, const struct hadb_call *call, const cha
                              size_t len, struct hadb_error *err)
 {
     struct flaky *f = self;
-    return is_down(f) ? no_answer(err) : hadb_storage_delete_many(&f->inner, call, keys, len, err);
+    return is_down(f) ? no_answer(f, err)
+                      : hadb_storage_delete_many(&f->inner, call, keys, len, err);
 }
 
 static uint32_t flaky_caps(void *self)
@@ -162,4 +176,5 @@ void flaky_open(struct flaky *flaky, const char *url, struct hadb_storage *out)
         abort();
     }
     *out = (struct hadb_storage){.ops = &flaky_ops, .self = flaky};
+    test_async_storage_if_asked(out);
 }

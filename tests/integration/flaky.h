@@ -16,8 +16,10 @@ struct flaky {
     int hold_replies; /* atomic: so many creates of log entries are done, and answered when it is negative */
     int refuse_snapshots; /* atomic: no object of a snapshot can be created */
     int garble_snapshots; /* atomic: objects of snapshots are read with a flipped bit */
-    int held;             /* atomic: how many of them wait now */
-    int log_gets;         /* atomic: counts reads of log entries */
+    int refuse;     /* atomic: every request is refused, as with credentials that were revoked */
+    int asked_down; /* atomic: counts requests while it is down */
+    int held;       /* atomic: how many of them wait now */
+    int log_gets;   /* atomic: counts reads of log entries */
 };
 /* Opens @url behind @flaky, which outlives @out. */
 void flaky_open(struct flaky *flaky, const char *url, struct hadb_storage *out);
