@@ -9,6 +9,7 @@
  */
 #include "changeset/keys.h"
 #include "node/node_private.h"
+#include "node/uploads.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -122,32 +123,6 @@ void hadb__job_view(void *arg)
     job->answer.ev.result = HADB_R_OK;
 }
 
-/* Whose fault a failure is: the engine's that is read, or the storage's that is written and read back. */
-struct upload {
-    struct hadb_snapshot_io store;
-    struct hadb_slice put; /* the last object; borrowed until it was read back */
-    bool failed;           /* storage did */
-};
-
-static int upload_put(void *arg, const struct hadb_snapshot_object *object, struct hadb_slice bytes,
-                      struct hadb_error *err)
-{
-    struct upload *upload = arg;
-    upload->put = bytes;
-    int r = upload->store.put(upload->store.arg, object, bytes, err);
-    upload->failed = upload->failed || r != 0;
-    return r;
-}
-
-static int upload_get(void *arg, const struct hadb_snapshot_object *object, struct hadb_buf *out,
-                      struct hadb_error *err)
-{
-    struct upload *upload = arg;
-    int r = upload->store.get(upload->store.arg, object, out, err);
-    upload->failed = upload->failed || r != 0 || !hadb_slice_eq(hadb_buf_slice(out), upload->put);
-    return r;
-}
-
 void hadb__job_upload(void *arg)
 {
     struct hadb_db_job *job = arg;
@@ -161,12 +136,19 @@ void hadb__job_upload(void *arg)
     struct hadb_snapshot_store store = {
         .storage = &db->node->storage, .call = &call, .db = db->uuid, .slot = job->act.pos.slot};
     hadb_id_random(db->node->env, &store.nonce);
-    struct upload upload = {.store = hadb_snapshot_store_io(&store)};
-    struct hadb_snapshot_io io = {.put = upload_put, .get = upload_get, .arg = &upload};
-    int r = hadb_replicator_snapshot(&job->box->replicator, job->obj->view, &job->act.pos, &io,
-                                     &obj->snapshot, &job->err);
+    struct hadb_snapshot_io io = hadb_snapshot_store_io(&store);
+    struct hadb_uploads *uploads = hadb_uploads_begin(db->node->store_pool, &io);
+    io.arg = uploads;
+    io.put_checked = hadb_uploads_put;
+    io.finish = hadb_uploads_finish;
+    int r = uploads ? hadb_replicator_snapshot(&job->box->replicator, job->obj->view, &job->act.pos,
+                                               &io, &obj->snapshot, &job->err)
+                    : hadb_fail_nomem(&job->err);
+    /* Whose fault a failure is: the engine's that is read, or the storage's that is written and read back. */
+    bool failed = uploads && hadb_uploads_failed(uploads);
+    hadb_uploads_end(uploads);
     if (r < 0) {
-        job->local = !upload.failed && hadb__local_failure(r);
+        job->local = !failed && hadb__local_failure(r);
         hadb_obj_unref(obj);
         return;
     }

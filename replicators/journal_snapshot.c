@@ -65,13 +65,17 @@ static int put_object(struct writer *writer, const struct hadb_snapshot_object *
                       struct hadb_slice bytes, struct hadb_error *err)
 {
     const struct hadb_snapshot_io *io = writer->io;
+    writer->ref.bytes += bytes.len;
+    if (io->put_checked) {
+        int r = io->put_checked(io->arg, object, bytes, err);
+        return hadb_wrap(err, r, "snapshot part %" PRIu32, object->part);
+    }
     int r = io->put(io->arg, object, bytes, err);
     r = r != 0 ? r : io->get(io->arg, object, &writer->read_back, err);
     HADB_ASSERT(r <= 0 || r == HADB_ABSENT);
     if (r == HADB_ABSENT || (r == 0 && !hadb_slice_eq(hadb_buf_slice(&writer->read_back), bytes))) {
         r = hadb_fail(err, HADB_ECORRUPT, "storage does not give back what was written");
     }
-    writer->ref.bytes += bytes.len;
     return hadb_wrap(err, r, "snapshot part %" PRIu32, object->part);
 }
 
@@ -143,7 +147,8 @@ static int write_items(struct writer *writer, void *view, struct hadb_error *err
         r = add_item(writer, &item, err);
     }
     hadb_engine_scan_close(engine, scan);
-    return r == HADB_END ? put_part(writer, true, err) : r;
+    r = r == HADB_END ? put_part(writer, true, err) : r;
+    return r == 0 && writer->io->finish ? writer->io->finish(writer->io->arg, err) : r;
 }
 
 int hadb__journal_snapshot(void *self, void *view, const struct hadb_pos *pos,

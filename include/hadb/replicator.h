@@ -66,6 +66,10 @@ struct hadb_snapshot_object {
  * Where the objects of one snapshot lie. put answers 0 only once the object is there with these
  * bytes; get answers HADB_ABSENT when there is none, or HADB_EGAP and its name in @err.
  * hadb_snapshot_store_io() is the usual one.
+ *
+ * To write with several objects on their way: put_checked, which takes over what put and get are for, reading the object
+ * back and comparing it included. It may return before that is over (@bytes were copied) and may answer with the failure
+ * of an earlier object; finish waits for all. Both or none; NULL = put, get.
  */
 struct hadb_snapshot_io {
     int (*put)(void *arg, const struct hadb_snapshot_object *object, struct hadb_slice bytes,
@@ -73,6 +77,9 @@ struct hadb_snapshot_io {
     int (*get)(void *arg, const struct hadb_snapshot_object *object, struct hadb_buf *out,
                struct hadb_error *err);
     void *arg;
+    int (*put_checked)(void *arg, const struct hadb_snapshot_object *object,
+                       struct hadb_slice bytes, struct hadb_error *err);
+    int (*finish)(void *arg, struct hadb_error *err); /* 0: all objects are there */
 };
 
 /** A snapshot as the manifest refers to it. */

@@ -3,6 +3,7 @@
 #include "tests/integration/cluster.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "tests/support/support.h"
@@ -132,6 +133,38 @@ static void a_slow_store__holds_up_no_engine(void **state)
     await_count(&done, 8); /* unknown, sent again, found there */
 }
 
+/* Three parts; the server answers no two of their first puts before both are there. */
+static void parts_of_a_snapshot__are_on_their_way_together(void **state)
+{
+    (void)state;
+    struct hadb_db *db = open_db("parts");
+    struct hadb_buf metrics = {0};
+    size_t len = (size_t)6 << 20;
+    uint8_t *value = malloc(len);
+    assert_non_null(value);
+    for (unsigned i = 0; i < 3; i++) {
+        char key[8];
+        snprintf(key, sizeof key, "k%u", i);
+        hadb_env_host()->random(NULL, value, len);
+        assert_int_equal(
+            hadb_kv_put(db, hadb_slice_str(key), (struct hadb_slice){value, len}, NULL, NULL, NULL),
+            0);
+    }
+    free(value);
+    s3_tell("{\"fault\": {\"method\": \"PUT\", \"path\": \"/snap/\", \"do\": \"gather\", "
+            "\"count\": 2, \"times\": 2}}");
+    assert_int_equal(hadb_db_snapshot(db, NULL), 0);
+    for (uint64_t end = tc_now_ms() + TC_WAIT_MS;; tc_sleep_ms(2)) {
+        assert_true(tc_now_ms() < end);
+        assert_int_equal(hadb_node_metrics(tc.nodes[0].node, &metrics, NULL), 0);
+        assert_non_null(hadb_buf_cstr(&metrics));
+        if (strstr((const char *)metrics.data, "snapshots_published 1\n")) {
+            break;
+        }
+    }
+    hadb_buf_deinit(&metrics);
+}
+
 static void a_node__is_closed_while_its_requests_are_under_way(void **state)
 {
     (void)state;
@@ -165,6 +198,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         T(many_databases__have_their_creates_on_the_way_together),
         T(a_slow_store__holds_up_no_engine),
+        T(parts_of_a_snapshot__are_on_their_way_together),
         T(a_node__is_closed_while_its_requests_are_under_way),
     };
     return cmocka_run_group_tests_name("s3", tests, NULL, NULL);
