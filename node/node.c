@@ -21,6 +21,8 @@
 #define WORKERS_MAX 8u
 #define ENGINE_WORKERS 2u
 #define WINDOW_DEFAULT 2u
+#define BREAKER_OPEN_MS \
+    250u /* a burst of broken connections looks like a store in trouble: not long */
 #define FILES_PER_DATABASE \
     4u /* kept open: lock, newest segment, and while one ends its successor */
 #define BODY_BYTES_MAX ((size_t)HADB_BATCH_BYTES_MAX + (1u << 20))
@@ -254,9 +256,10 @@ static int wrap_stores(struct hadb_node *node, const struct hadb_node_options *o
 {
     struct hadb_storage *inner = o->storage ? o->storage : &node->storage;
     snprintf(node->store_scheme, sizeof node->store_scheme, "%s", inner->ops->scheme);
+    struct hadb_breaker_options breaker = {.open_ms = BREAKER_OPEN_MS};
     int r = hadb_storage_with_trace(inner, &node->storage_counters, node->env, &node->storage, err);
     if (r == 0) {
-        r = hadb_storage_with_breaker(&node->storage, NULL, node->env, &node->storage, err);
+        r = hadb_storage_with_breaker(&node->storage, &breaker, node->env, &node->storage, err);
     }
     if (r == 0) {
         r = hadb_storage_with_limit(&node->storage, NULL, node->env, &node->storage, err);

@@ -1,16 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Hop 6 of 8: storage as the loop sees it: the descriptor of its asynchronous path.
+ * Hop 6 of 8: the asynchronous path of storage on the loop.
  *
  * Thread: the loop.
- * Invariants: requests are driven from here until the last database has stopped; the descriptor is let go before
- * storage is closed.
+ * Invariants: requests are driven from here until the last database has stopped; the descriptor is let go before storage is
+ * closed.
  * Happy path: readable -> drive -> done of whoever submitted.
  * Failure modes: no such path, or no descriptor for it: requests go to the workers, as those of every blocking store.
  */
 #include "node/loop_private.h"
 #include "node/node_private.h"
-#include "storage/wrap.h"
 
 struct hadb_store_watch {
     uv_poll_t poll;

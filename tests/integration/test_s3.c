@@ -133,12 +133,50 @@ static void a_slow_store__holds_up_no_engine(void **state)
     await_count(&done, 8); /* unknown, sent again, found there */
 }
 
+static uint64_t metric(const char *name)
+{
+    struct hadb_buf text = {0};
+    assert_int_equal(hadb_node_metrics(tc.nodes[0].node, &text, NULL), 0);
+    const char *at = hadb_buf_cstr(&text);
+    size_t len = strlen(name);
+    while (at && !(strncmp(at, name, len) == 0 && at[len] == ' ')) {
+        at = strchr(at, '\n');
+        at = at ? at + 1 : NULL;
+    }
+    assert_non_null(at);
+    uint64_t value = strtoull(at + len, NULL, 10);
+    hadb_buf_deinit(&text);
+    return value;
+}
+
+/* Submit sends the request to a worker then, which asks for credentials; the write ends once, when they are right. */
+static void credentials_that_are_revoked__hold_a_write_up_until_they_are_back(void **state)
+{
+    (void)state;
+    static int done;
+    struct hadb_db *db = open_db("revoked");
+    struct hadb_buf got = {0};
+    done = 0;
+    uint64_t failed = metric("storage_create_failed");
+    s3_tell("{\"set\": {\"keys\": {}}}");
+    begin_write(db, &done);
+    for (uint64_t end = tc_now_ms() + TC_WAIT_MS; metric("storage_create_failed") < failed + 3;) {
+        assert_true(tc_now_ms() < end);
+        tc_sleep_ms(1);
+    }
+    assert_int_equal(__atomic_load_n(&done, __ATOMIC_SEQ_CST), 0);
+    s3_tell("{\"reset\": true}");
+    await_count(&done, 1);
+    assert_int_equal(hadb_kv_get(db, hadb_slice_str("k"), NULL, &got, NULL, NULL), 0);
+    assert_true(hadb_slice_eq(hadb_buf_slice(&got), hadb_slice_str("v")));
+    hadb_buf_deinit(&got);
+}
+
 /* Three parts; the server answers no two of their first puts before both are there. */
 static void parts_of_a_snapshot__are_on_their_way_together(void **state)
 {
     (void)state;
     struct hadb_db *db = open_db("parts");
-    struct hadb_buf metrics = {0};
     size_t len = (size_t)6 << 20;
     uint8_t *value = malloc(len);
     assert_non_null(value);
@@ -154,15 +192,10 @@ static void parts_of_a_snapshot__are_on_their_way_together(void **state)
     s3_tell("{\"fault\": {\"method\": \"PUT\", \"path\": \"/snap/\", \"do\": \"gather\", "
             "\"count\": 2, \"times\": 2}}");
     assert_int_equal(hadb_db_snapshot(db, NULL), 0);
-    for (uint64_t end = tc_now_ms() + TC_WAIT_MS;; tc_sleep_ms(2)) {
+    for (uint64_t end = tc_now_ms() + TC_WAIT_MS; metric("snapshots_published") == 0;) {
         assert_true(tc_now_ms() < end);
-        assert_int_equal(hadb_node_metrics(tc.nodes[0].node, &metrics, NULL), 0);
-        assert_non_null(hadb_buf_cstr(&metrics));
-        if (strstr((const char *)metrics.data, "snapshots_published 1\n")) {
-            break;
-        }
+        tc_sleep_ms(2);
     }
-    hadb_buf_deinit(&metrics);
 }
 
 static void a_node__is_closed_while_its_requests_are_under_way(void **state)
@@ -198,6 +231,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         T(many_databases__have_their_creates_on_the_way_together),
         T(a_slow_store__holds_up_no_engine),
+        T(credentials_that_are_revoked__hold_a_write_up_until_they_are_back),
         T(parts_of_a_snapshot__are_on_their_way_together),
         T(a_node__is_closed_while_its_requests_are_under_way),
     };

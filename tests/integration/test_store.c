@@ -9,6 +9,8 @@
 #include "tests/integration/flaky.h"
 #include "tests/support/support.h"
 
+#define DATABASES 24u
+
 static struct tc tc;
 static struct flaky flaky;
 
@@ -72,13 +74,22 @@ static void count_ok(void *arg, int r, struct hadb_slice value, const struct had
 }
 
 /* A write that is accepted now, and acknowledged once storage has it; counted in @done then. */
-static void begin_write(int *done)
+static void begin_write(struct hadb_db *db, int *done)
 {
     struct hadb_kv_options options = {.deadline_ms = 30000};
     __atomic_store_n(done, 0, __ATOMIC_SEQ_CST);
-    assert_int_equal(hadb_kv_put_async(tc.nodes[0].db, hadb_slice_str("k"), hadb_slice_str("v"),
-                                       &options, count_ok, done, NULL),
+    assert_int_equal(hadb_kv_put_async(db, hadb_slice_str("k"), hadb_slice_str("v"), &options,
+                                       count_ok, done, NULL),
                      0);
+}
+
+static void await_asked(int count)
+{
+    for (uint64_t end = tc_now_ms() + TC_WAIT_MS;
+         __atomic_load_n(&flaky.asked_down, __ATOMIC_SEQ_CST) < count;) {
+        assert_true(tc_now_ms() < end);
+        tc_sleep_ms(1);
+    }
 }
 
 static void outage(int *field, const char *text)
@@ -86,7 +97,7 @@ static void outage(int *field, const char *text)
     static int done;
     await_answer("/readyz", 200, "ready");
     flaky_set(field, 1);
-    begin_write(&done);
+    begin_write(tc.nodes[0].db, &done);
     await_answer("/readyz", 503, text);
     await_answer("/v1/status", 200, text);
     assert_int_equal(__atomic_load_n(&done, __ATOMIC_SEQ_CST), 0); /* nothing is acknowledged */
@@ -112,21 +123,31 @@ static void storage_that_refuses__makes_the_node_unready_until_it_does_not(void 
     outage(&flaky.refuse, "not with these credentials");
 }
 
-/* Eight failures in a row, then one request a second: whoever comes back is not met by a crowd. */
+/* Eight failures in a row, then four requests a second, of all databases together: whoever comes back is not met by a
+ * crowd. */
 static void storage_that_does_not_answer__is_left_alone_but_for_a_probe(void **state)
 {
     (void)state;
     static int done;
+    struct hadb_db *dbs[DATABASES];
+    for (unsigned i = 0; i < DATABASES; i++) {
+        char name[16];
+        struct hadb_error err = {0};
+        snprintf(name, sizeof name, "db%u", i);
+        if (hadb_db_open(tc.nodes[0].node, name, NULL, &dbs[i], &err) < 0 ||
+            hadb_db_wait_ready(dbs[i], TC_WAIT_MS, &err) < 0) {
+            fail_msg("%s: %s", name, err.message);
+        }
+    }
     flaky_set(&flaky.down, 1);
-    begin_write(&done);
-    await_answer("/readyz", 503, "nothing sent while the breaker is open");
+    for (unsigned i = 0; i < DATABASES; i++) {
+        begin_write(dbs[i], &done);
+    }
+    await_asked(8 + DATABASES); /* it is open; what was on its way then has failed, too */
     int asked = __atomic_load_n(&flaky.asked_down, __ATOMIC_SEQ_CST);
     uint64_t began = tc_now_ms();
-    while (__atomic_load_n(&flaky.asked_down, __ATOMIC_SEQ_CST) < asked + 2) {
-        assert_true(tc_now_ms() < began + TC_WAIT_MS);
-        tc_sleep_ms(1);
-    }
-    assert_true(tc_now_ms() - began >= 1000); /* two probes have one second at least between them */
+    await_asked(asked + 4);
+    assert_true(tc_now_ms() - began >= 3 * 250); /* between each two of the four probes */
 }
 
 int main(void)
