@@ -63,6 +63,12 @@ class LeaseServer(OutageTest):
             load.more(10)
         check(self, load)
 
+    @unittest.skipIf(KIND.endswith("-tls"), "the same without TLS")
+    def test_credentials_taken_away_and_given_back(self):
+        right = self.server.secret
+        self.lease_outage(self.cluster, lambda: self.server.accept("another-" + right),
+                          lambda: self.server.accept(right), ("EAUTH",))
+
     @unittest.skipUnless(KIND.endswith("-tls"), "no TLS")
     def test_certificate_ended_and_renewed(self):
         self.lease_outage(self.cluster, lambda: self.server.certify(-1), lambda: self.server.certify(2),

@@ -57,14 +57,8 @@ class Minio(OutageTest):
     def test_credentials_taken_away_and_given_back(self):
         server, cluster = self.cluster_on(with_lease.Minio)
         right = server.secret
-
-        def restart(secret):
-            server.kill()
-            server.secret = secret
-            server.start()
-
-        self.storage_outage(cluster, lambda: restart("another-" + right), lambda: restart(right), ("EAUTH",),
-                            "SignatureDoesNotMatch")
+        self.storage_outage(cluster, lambda: server.accept("another-" + right), lambda: server.accept(right),
+                            ("EAUTH",), "SignatureDoesNotMatch")
 
     def test_certificate_ended_and_renewed(self):
         server, cluster = self.cluster_on(with_lease.MinioTls)

@@ -187,6 +187,9 @@ class Server:
     def prepare(self):
         """What happens once, before the first start."""
 
+    def configure(self):
+        """Writes down what the program reads of self.secret."""
+
     def made(self):
         """What happens after each start on an empty folder."""
 
@@ -265,6 +268,13 @@ class Server:
             time.sleep(0.02)
         self.relay.set("cut")
         self.relay.set("pass")
+
+    def accept(self, secret):
+        """From now on this password alone opens the door, also for who was inside. Here: by starting again."""
+        self.kill()
+        self.secret = secret
+        self.configure()
+        self.start()
 
     def close(self):
         if self.process and self.process.poll() is None:
@@ -430,9 +440,10 @@ class Etcd(Server):
                 "--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer,
                 "--initial-cluster", f"a={peer}", "--logger", "zap", "--bcrypt-cost", "4"]
 
-    def ask(self, path, body):
+    def ask(self, path, body, token=None):
         """The status of one request, and the answer."""
-        request = urllib.request.Request(self.origin(self.port) + path, json.dumps(body).encode())
+        request = urllib.request.Request(self.origin(self.port) + path, json.dumps(body).encode(),
+                                         {"Authorization": token} if token else {})
         context = self.certificates.context() if self.tls else None
         try:
             with urllib.request.urlopen(request, timeout=5, context=context) as reply:
@@ -445,6 +456,14 @@ class Etcd(Server):
 
     def take_certificate(self):
         """It reads the file for each connection."""
+
+    def accept(self, secret):
+        """Its users are in its data."""
+        _, answer = self.ask("/v3/auth/authenticate", {"name": "root", "password": self.secret})
+        status, _ = self.ask("/v3/auth/user/changepw", {"name": "root", "password": secret}, answer.get("token"))
+        if status != 200:
+            raise RuntimeError(f"etcd refuses the new password: {status}")
+        self.secret = secret
 
     def made(self):
         """The certificates of the TLS variant say who comes, so that one has no users."""
@@ -484,6 +503,11 @@ class Nats(Server):
 
     def prepare(self):
         self.program = program("nats-server", "nats-server")
+        if self.tls:
+            self.certificates = Certificates(self.folder)
+        self.configure()
+
+    def configure(self):
         self.config = os.path.join(self.folder, "config")
         users = f'{{user: me, password: "{self.secret}"}}, {{user: weak, password: ' \
                 f'"{self.secret}", permissions: {{publish: "nothing"}}}}'
@@ -491,7 +515,6 @@ class Nats(Server):
         if self.jetstream:
             lines.append(f'jetstream {{ store_dir: "{self.data}" }}')
         if self.tls:
-            self.certificates = Certificates(self.folder)
             path = self.certificates.path
             lines.append(f'tls {{ cert_file: "{path("server.pem")}", key_file: '
                          f'"{path("server.key")}", ca_file: "{path("ca.pem")}", verify: true, timeout: {SLOW_S} }}')
@@ -541,11 +564,14 @@ class Http(Server):
     def prepare(self):
         self.program = os.environ["HADB_TEST_PROGRAM"]
         self.token_file = os.path.join(self.folder, "token")
+        if self.tls:
+            self.certificates = Certificates(self.folder)
+        self.configure()
+
+    def configure(self):
         with open(self.token_file, "w", encoding="ascii") as out:
             out.write(self.secret + "\n")
         os.chmod(self.token_file, 0o600)
-        if self.tls:
-            self.certificates = Certificates(self.folder)
 
     def command(self):
         tls = []
