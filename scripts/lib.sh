@@ -73,11 +73,11 @@ needs_writable() {
     [ -w "$root" ] || die "the checkout $root cannot be written to; clone it to a folder of your own"
 }
 
-# install_servers: $packages_servers, which Debian would start on their well-known ports, now and at each boot.
-# What is installed already is left as it is.
+# install_servers NAME...: some of $packages_servers, which Debian would start on their well-known ports, now and at each
+# boot. What is installed already is left as it is.
 install_servers() {
     local fresh=() name policy=/usr/sbin/policy-rc.d
-    for name in $packages_servers; do
+    for name in "$@"; do
         [ "$(dpkg-query -W -f '${db:Status-Status}' "$name" 2>/dev/null)" = installed ] || fresh+=("$name")
     done
     [ ${#fresh[@]} = 0 ] && return 0
@@ -90,6 +90,35 @@ install_servers() {
         as_root rm -f "$policy"
     fi
     [ ! -d /run/systemd/system ] || as_root systemctl disable --quiet "${fresh[@]}" 2>/dev/null || true
+}
+
+# option_value NAME WORDS...: what stands behind --NAME among the words; nothing if it is not there.
+option_value() {
+    local name=$1
+    shift
+    while [ $# -gt 0 ]; do
+        case "$1" in
+        "--$name="*) printf '%s\n' "${1#*=}" && return 0 ;;
+        "--$name") printf '%s\n' "${2:-}" && return 0 ;;
+        esac
+        shift
+    done
+}
+
+# install_named_servers OPTIONS...: the servers that --store and --lease name (scripts/servers.py starts them).
+install_named_servers() {
+    local store lease
+    store=$(option_value store "$@")
+    lease=$(option_value lease "$@")
+    case "$lease" in
+    nats) install_servers nats-server ;;
+    etcd) install_servers etcd-server ;;
+    redis) install_servers redis-server ;;
+    esac
+    if [ "$store" = s3 ] || [ "$lease" = s3 ]; then
+        say "looking for MinIO, building it if it is not there (minutes the first time)"
+        "$root/scripts/minio.sh" --build >/dev/null
+    fi
 }
 
 # build FOLDER [meson options...]: configures once, then builds.

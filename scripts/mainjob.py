@@ -23,7 +23,7 @@ import time
 
 sys.dont_write_bytecode = True
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-import minio  # noqa: E402
+import servers  # noqa: E402
 from cluster import Client, Cluster, Failure, request_id, wait_for  # noqa: E402
 
 DB = "main"
@@ -389,7 +389,8 @@ def parse():
     parser.add_argument("--binary", default=os.path.join(root, "build-release", "hadb"), metavar="PATH",
                         help="the program hadb (default: %(default)s)")
     parser.add_argument("--store", metavar="URL", help="storage (default: a folder); s3: a MinIO of its own")
-    parser.add_argument("--lease", metavar="URL", help="lease store (default: a folder)")
+    parser.add_argument("--lease", metavar="URL", help="lease store (default: a folder); s3, nats, etcd, redis, "
+                        "http: a server of its own")
     parser.add_argument("--seconds", type=float, default=10, metavar="N",
                         help="keep writing for at least this long, 1 to 40 (default %(default)g)")
     parser.add_argument("--keep", action="store_true", help="keep the folder with data and logs")
@@ -405,14 +406,15 @@ def parse():
     return args
 
 
-def start_minio(args):
-    """A server for --store s3; nodes find its credentials in the environment."""
-    server = minio.Minio()
-    args.store = server.url
-    for name in [name for name in os.environ if name.startswith("AWS_")]:
+def start_servers(args):
+    """For --store s3 and the like; nodes find credentials in the environment."""
+    started = servers.Servers(args.store, args.lease, args.binary)
+    args.store, args.lease = started.store, started.lease
+    wanted = started.environment()
+    for name in os.environ.keys() - wanted.keys():
         del os.environ[name]
-    os.environ.update(minio.environment(server.url, server.credentials))
-    return server
+    os.environ.update(wanted)
+    return started
 
 
 def end(number, _frame):
@@ -430,7 +432,7 @@ def main():
     for number in (signal.SIGALRM, *ENDINGS):
         signal.signal(number, end)
     signal.alarm(TOTAL_SECONDS)
-    server = start_minio(args) if args.store == "s3" else None
+    started_servers = start_servers(args)
     job = Job(args)
     failure = None
     if not args.json:
@@ -444,8 +446,7 @@ def main():
         signal.alarm(0)
         job.stop.set()
         job.cluster.close()
-        if server:
-            server.close()
+        started_servers.close()
     took = time.monotonic() - started
     if args.json:
         print(json.dumps({"ok": failure is None, "failure": failure, "seconds": round(took, 1),

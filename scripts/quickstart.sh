@@ -3,7 +3,8 @@
 # Installs what a build needs, builds a release into build-release/ and runs the main job (scripts/mainjob.py):
 # three nodes, real input, a killed, a stopped and a relieved leader, and a check of every acknowledged write.
 # Usage: scripts/quickstart.sh [options of scripts/mainjob.py, such as --keep or --json]
-# --store s3: the same over a MinIO of its own (scripts/minio.sh finds or builds it) in place of a folder.
+# --store s3: the same over a MinIO of its own (scripts/minio.sh finds or builds it) in place of a folder;
+# --lease s3|nats|etcd|redis|http: the lease in a server of its own, installed if it is missing. Free ports, own folders.
 # Exit code 0 only if all of it holds. Safe to run twice.
 set -euo pipefail
 . "$(dirname "$0")/lib.sh"
@@ -14,11 +15,6 @@ needs_writable
 install_packages $packages_build python3
 say "building a release (a minute or two the first time)"
 build build-release --buildtype=release -Dtests=false -Dfuzz=false -Dexamples=false
-case " $* " in
-*" --store s3 "* | *" --store=s3 "*)
-    say "looking for MinIO, building it if it is not there (minutes the first time)"
-    scripts/minio.sh --build >/dev/null
-    ;;
-esac
+install_named_servers "$@"
 say "running the main job (under a minute)"
 exec python3 scripts/mainjob.py --binary "$root/build-release/hadb" "$@"

@@ -18,7 +18,8 @@ esac
 needs_writable
 # shellcheck disable=SC2086
 install_packages $packages_build $packages_test
-install_servers
+# shellcheck disable=SC2086
+install_servers $packages_servers
 
 passed=0 failed=0 skipped=0
 started=$SECONDS

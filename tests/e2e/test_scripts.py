@@ -113,6 +113,26 @@ class Packages(unittest.TestCase):
         done, calls = self.install("one", UPDATE="100")
         self.assertEqual((done.returncode, done.stdout, len(calls)), (0, b"done\n", 5), calls)
 
+    def named(self, *words):
+        """What install_named_servers would install, and whether it looked for MinIO."""
+        minio = os.path.join(self.folder, "minio")
+        with open(minio, "w", encoding="utf-8") as file:
+            file.write("#!/bin/sh\n")
+        os.chmod(minio, stat.S_IRWXU)
+        script = 'set -euo pipefail; . "$0"; install_servers() { echo "$@"; }; install_named_servers "$@"'
+        done = subprocess.run(["bash", "-c", script, os.path.join(ROOT, "scripts", "lib.sh"), *words],
+                              env={**os.environ, "MINIO_BIN": minio}, capture_output=True, timeout=30, check=False)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        return done.stdout.decode().split(), b"MinIO" in done.stderr
+
+    def test_only_the_servers_that_are_named_are_installed(self):
+        self.assertEqual(self.named("--keep"), ([], False))
+        self.assertEqual(self.named("--lease", "nats", "--keep"), (["nats-server"], False))
+        self.assertEqual(self.named("--store", "s3", "--lease=etcd"), (["etcd-server"], True))
+        self.assertEqual(self.named("--lease", "redis", "--store=s3"), (["redis-server"], True))
+        self.assertEqual(self.named("--lease", "s3"), ([], True))
+        self.assertEqual(self.named("--store", "file:///x", "--lease", "nats://127.0.0.1/b"), ([], False))
+
 
 class Interrupted(unittest.TestCase):
     def processes(self, word):
