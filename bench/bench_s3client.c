@@ -16,6 +16,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "bench/relay.h"
 #include "bench/s3_load.h"
 #include "bench/stats.h"
 
@@ -144,7 +145,10 @@ static json_t *measure_latency(struct bench *b)
 {
     char url[512], origin[64], names[64];
     int pid = 0;
-    unsigned port = s3_proxy_start(b->place.origin, DELAY_MS, &pid);
+    struct bench_relay relay = {.host = "127.0.0.1",
+                                .port = (unsigned)atoi(strrchr(b->place.origin, ':') + 1),
+                                .delay_ms = DELAY_MS};
+    unsigned port = bench_relay_start(&relay, &pid);
     snprintf(origin, sizeof origin, "http://127.0.0.1:%u", port);
     snprintf(url, sizeof url, "s3://%s/%s?endpoint=%s&path_style=1", b->place.bucket,
              b->place.prefix, origin);
@@ -169,7 +173,7 @@ static json_t *measure_latency(struct bench *b)
         }
     }
     s3_ours_close(ours);
-    s3_proxy_stop(pid);
+    bench_relay_stop(pid);
     json_t *out = json_pack("{s:s, s:i, s:i, s:i}", "op", "get", "size", 4096, "in_flight", 16,
                             "latency_ms", (int)DELAY_MS);
     put_real(out, "one_in_flight", bench_median(&one), 1);

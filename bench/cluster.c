@@ -137,8 +137,8 @@ static void exec_node(struct bench_cluster *cluster, struct bench_node *node, in
     const char *argv[32] = {o->program, "node",
                             "--name",   node->name,
                             "--data",   data,
-                            "--store",  o->store ? o->store : store,
-                            "--lease",  o->lease ? o->lease : lease,
+                            "--store",  cluster->store ? cluster->store : store,
+                            "--lease",  cluster->lease ? cluster->lease : lease,
                             "--listen", node->address,
                             "--ttl-ms", ttl,
                             "--db",     db};
@@ -210,6 +210,12 @@ void bench_node_start(struct bench_cluster *cluster, unsigned index)
     bench_http_point(&node->http, node->address);
 }
 
+/* What is in a namespace of its own does not reach this host's loopback. */
+static char *reachable(const char *url, bool vanish)
+{
+    return url == NULL ? NULL : vanish ? bench_netns_url(url) : strdup(url);
+}
+
 static void write_token(struct bench_cluster *cluster)
 {
     char id[37];
@@ -241,6 +247,8 @@ void bench_cluster_start(struct bench_cluster *cluster, const struct bench_optio
         bench_netns_open(cluster->len);
         write_token(cluster);
     }
+    cluster->store = reachable(options->store, vanish);
+    cluster->lease = reachable(options->lease, vanish);
     for (unsigned i = 0; i < cluster->len; i++) {
         struct bench_node *node = &cluster->nodes[i];
         node->port = free_port();
@@ -259,6 +267,8 @@ void bench_cluster_stop(struct bench_cluster *cluster)
     for (unsigned i = 0; i < cluster->len; i++) {
         bench_http_deinit(&cluster->nodes[i].http);
     }
+    free(cluster->store);
+    free(cluster->lease);
     bench_netns_close();
     running = NULL;
     if (cluster->options->keep) {

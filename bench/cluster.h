@@ -38,7 +38,8 @@ struct bench_cluster {
     const struct bench_options *options;
     char folder[256];
     char token_file[300];
-    char token[64]; /* "" = none */
+    char token[64];      /* "" = none */
+    char *store, *lease; /* URLs as the nodes reach them; NULL = a folder */
     struct bench_node nodes[BENCH_NODES_MAX];
     unsigned len;
     int leader; /* atomic: index of the last one known, -1 = none; writers read it */

@@ -5,7 +5,8 @@
  * Layout: namespace "hadb-<pid>-hub" holds a bridge with 10.231.77.1; namespace "hadb-<pid>-<i>" holds one end of a
  * veth pair with 10.231.77.<10+i>, whose other end is a port of the bridge. Neighbour entries are permanent, so that a
  * vanished host is a black hole for everybody, as behind a router, and not "no route to host" after a second.
- * Nothing is added to the namespace that the program was started in.
+ * Nothing is added to the namespace that the program was started in. Servers on its loopback, for storage and lease, are
+ * reached through relays that listen on 10.231.77.1 and connect where the program was started.
  *
  * Thread: the main one, before any other is started (threads inherit the namespace).
  * Failure: any step that fails ends the program; close() removes what there is.
@@ -21,13 +22,20 @@
 #include <unistd.h>
 
 #include "bench/cluster.h"
+#include "bench/relay.h"
 #include "bench/stats.h"
+
+#define HUB "10.231.77.1"
+#define RELAYS_MAX 8u
 
 static struct {
     unsigned len; /* node namespaces made so far */
     bool hub;     /* the middle one exists */
     int fds[BENCH_NODES_MAX];
     char hosts[BENCH_NODES_MAX][24];
+    int home; /* the namespace that the program was started in */
+    int relays[RELAYS_MAX];
+    unsigned relays_len;
 } net;
 
 /* Runs "ip …"; words are separated by single spaces. */
@@ -109,11 +117,15 @@ void bench_netns_open(unsigned len)
     if (geteuid() != 0) {
         bench_die("--fault vanish needs root: it makes network namespaces");
     }
+    net.home = open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC);
+    if (net.home < 0) {
+        bench_die("cannot open the network namespace of this process");
+    }
     atexit(bench_netns_close);
     ip("netns add hadb-%d-hub", pid);
     net.hub = true;
     ip("-n hadb-%d-hub link add bridge type bridge", pid);
-    ip("-n hadb-%d-hub address add 10.231.77.1/24 dev bridge", pid);
+    ip("-n hadb-%d-hub address add " HUB "/24 dev bridge", pid);
     ip("-n hadb-%d-hub link set bridge up", pid);
     ip("-n hadb-%d-hub link set lo up", pid);
     for (unsigned i = 0; i < len; i++) {
@@ -132,6 +144,9 @@ void bench_netns_open(unsigned len)
 void bench_netns_close(void)
 {
     char command[128];
+    while (net.relays_len > 0) {
+        bench_relay_stop(net.relays[--net.relays_len]);
+    }
     while (net.len > 0) {
         net.len--;
         if (net.fds[net.len] > 0) {
@@ -155,6 +170,29 @@ int bench_netns_fd(unsigned index)
 const char *bench_netns_host(unsigned index)
 {
     return net.hosts[index];
+}
+
+char *bench_netns_url(const char *url)
+{
+    static const char loopback[] = "127.0.0.1:";
+    size_t cap = strlen(url) + RELAYS_MAX * 8 + 1, len = 0;
+    char *out = bench_alloc(cap);
+    for (const char *at; (at = strstr(url, loopback)) != NULL;) {
+        char *end = NULL;
+        struct bench_relay relay = {.host = HUB, .netns = net.home};
+        relay.port = (unsigned)strtoul(at + strlen(loopback), &end, 10);
+        if (net.relays_len == RELAYS_MAX || relay.port == 0 || relay.port > 65535) {
+            bench_die("%u addresses of loopback at most, with their ports, in the URLs of store "
+                      "and lease",
+                      RELAYS_MAX);
+        }
+        unsigned port = bench_relay_start(&relay, &net.relays[net.relays_len]);
+        net.relays_len++;
+        len += (size_t)snprintf(out + len, cap - len, "%.*s" HUB ":%u", (int)(at - url), url, port);
+        url = end;
+    }
+    snprintf(out + len, cap - len, "%s", url);
+    return out;
 }
 
 void bench_netns_link(unsigned index, bool up)

@@ -16,6 +16,8 @@ void bench_netns_close(void);
 int bench_netns_fd(unsigned index);
 /* IPv4 of a node; static. */
 const char *bench_netns_host(unsigned index);
+/* @url with each server of loopback (127.0.0.1:PORT) replaced by an address that the nodes can reach. Call free(). */
+char *bench_netns_url(const char *url);
 /* Takes the host off the network, silently for all others, or puts it back. */
 void bench_netns_link(unsigned index, bool up);
 #endif

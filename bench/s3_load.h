@@ -41,8 +41,4 @@ struct s3_plain;
 struct s3_plain *s3_plain_open(const struct s3_place *place);
 void s3_plain_close(struct s3_plain *plain);
 uint64_t s3_plain_run_ns(struct s3_plain *plain, const struct s3_load *load);
-
-/* A proxy in a process of its own that holds back each byte of the answers for @delay_ms. Returns its port. */
-unsigned s3_proxy_start(const char *origin, unsigned delay_ms, int *pid);
-void s3_proxy_stop(int pid);
 #endif

@@ -1,14 +1,20 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Latency for the benchmark s3client: a process that passes connections on and holds back what comes from the server.
+ * A process that passes connections on: to put latency before a server (s3client), and to reach servers of this host's
+ * loopback from network namespaces that have none of it (failover --fault vanish).
  *
- * One poll loop; each connection has a queue of what was read and when it is due. What the client sends is passed on at
- * once, blocking: requests here are small. Ends with its parent.
+ * One poll loop; each connection has a queue of what the server sent and when it is due. What the client sends is passed
+ * on at once, blocking: requests here are small. A client that is gone without a word is found by the kernel (keep-alive,
+ * user time-out) and its connection ended. Ends with its parent.
  */
+#include "bench/relay.h"
+
 #include <arpa/inet.h>
 #include <netinet/tcp.h>
 #include <poll.h>
+#include <sched.h>
 #include <signal.h>
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
@@ -16,11 +22,11 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "bench/s3_load.h"
 #include "bench/stats.h"
 
-#define PAIRS_MAX 64u
+#define PAIRS_MAX 512u
 #define CHUNK_BYTES 65536u
+#define SILENT_S_MAX 5 /* a client that does not even acknowledge for so long is gone */
 
 struct chunk {
     uint64_t due_ns;
@@ -46,15 +52,20 @@ static int open_socket(struct sockaddr_in *at, bool listens)
                                   getsockname(fd, (struct sockaddr *)at, &len) == 0
                             : connect(fd, (struct sockaddr *)at, len) == 0);
     if (!ok) {
-        bench_die("the proxy gets no socket");
+        bench_die("the relay gets no socket");
     }
     return fd;
 }
 
-static void no_delay(int fd)
+static void prepare(int fd)
 {
-    int on = 1;
+    int on = 1, idle_s = SILENT_S_MAX - 3, every_s = 1, tries = 3, user_ms = SILENT_S_MAX * 1000;
     setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+    setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof on);
+    setsockopt(fd, IPPROTO_TCP, TCP_KEEPIDLE, &idle_s, sizeof idle_s);
+    setsockopt(fd, IPPROTO_TCP, TCP_KEEPINTVL, &every_s, sizeof every_s);
+    setsockopt(fd, IPPROTO_TCP, TCP_KEEPCNT, &tries, sizeof tries);
+    setsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &user_ms, sizeof user_ms);
 }
 
 static void write_all(int fd, const char *bytes, size_t len)
@@ -88,12 +99,12 @@ static void accept_pair(int listener, struct sockaddr_in *server)
         if (pairs[i].client < 0) {
             pairs[i].client = fd;
             pairs[i].server = open_socket(server, false);
-            no_delay(pairs[i].client);
-            no_delay(pairs[i].server);
+            prepare(pairs[i].client);
+            prepare(pairs[i].server);
             return;
         }
     }
-    bench_die("too many connections through the proxy");
+    bench_die("too many connections through the relay");
 }
 
 static void from_client(struct pair *pair)
@@ -169,20 +180,28 @@ static void serve(int listener, struct sockaddr_in *server)
     }
 }
 
-unsigned s3_proxy_start(const char *origin, unsigned delay_ms, int *pid)
+unsigned bench_relay_start(const struct bench_relay *relay, int *pid)
 {
-    struct sockaddr_in at = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-    struct sockaddr_in server = at;
-    server.sin_port = htons((uint16_t)atoi(strrchr(origin, ':') + 1));
+    struct sockaddr_in at = {.sin_family = AF_INET}, server = at;
+    server.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    server.sin_port = htons((uint16_t)relay->port);
+    if (inet_pton(AF_INET, relay->host, &at.sin_addr) != 1) {
+        bench_die("%s is no address to listen on", relay->host);
+    }
     int listener = open_socket(&at, true);
-    delay_ns = (uint64_t)delay_ms * 1000000;
+    delay_ns = (uint64_t)relay->delay_ms * 1000000;
     *pid = fork();
     if (*pid < 0) {
-        bench_die("no process for the proxy");
+        bench_die("no process for the relay");
     }
     if (*pid == 0) {
         prctl(PR_SET_PDEATHSIG, SIGKILL);
         signal(SIGPIPE, SIG_IGN);
+        signal(SIGINT, SIG_DFL);
+        signal(SIGTERM, SIG_DFL);
+        if (relay->netns > 0 && setns(relay->netns, CLONE_NEWNET) != 0) {
+            _exit(126);
+        }
         for (size_t i = 0; i < PAIRS_MAX; i++) {
             pairs[i] = (struct pair){.client = -1, .server = -1};
         }
@@ -192,7 +211,7 @@ unsigned s3_proxy_start(const char *origin, unsigned delay_ms, int *pid)
     return ntohs(at.sin_port);
 }
 
-void s3_proxy_stop(int pid)
+void bench_relay_stop(int pid)
 {
     kill(pid, SIGKILL);
     waitpid(pid, NULL, 0);
