@@ -165,6 +165,8 @@ struct hadb_core {
     bool start_reseal;    /* just started: may seal the term of its own predecessor at once */
     bool tip_checked;     /* the boundary was compared at this position */
     bool poke;            /* look again as soon as op MAIN is free */
+    bool
+        next_absent; /* a GET met nothing at the next slot, since the view moved and the owner fell silent */
     bool stream_up;
     uint8_t liveness; /* enum hadb_liveness of owner */
     bool

@@ -101,6 +101,9 @@ void hadb__liveness(struct hadb_step *s, const struct hadb_event *ev)
     if (!hadb__same_owner(&ev->owner, &core->owner) || hadb__no_owner(&core->owner)) {
         return;
     }
+    if (ev->liveness == HADB_LIVE_SILENT && core->liveness != HADB_LIVE_SILENT) {
+        core->next_absent = false; /* what was absent before may have been written before */
+    }
     core->liveness = (uint8_t)ev->liveness;
     if (hadb_core_leads(core) || hadb__same_owner(&core->owner, &core->self)) {
         return;

@@ -251,6 +251,7 @@ void hadb__follow_entry(struct hadb_step *s, const struct hadb_event *ev)
         break;
     }
     case HADB_R_ABSENT:
+        s->core->next_absent = true;
         hadb__at_tip(s);
         break;
     case HADB_R_CORRUPT:
@@ -411,14 +412,18 @@ void hadb__follow_manifest(struct hadb_step *s, const struct hadb_event *ev)
     }
 }
 
-/* A new entry proves that the owner lives (4.4.1), unless it may well be older than its end. */
+/*
+ * A new entry proves that the owner lives (4.4.1), unless it may well be older than its end: where a stream is up it
+ * is what tells of new ones, and storage is read to catch up with what it had told.
+ */
 static void sign_of_life(struct hadb_step *s)
 {
     struct hadb_core *core = s->core;
     bool surely_over = core->liveness == HADB_LIVE_FREE ||
                        (core->liveness == HADB_LIVE_GONE && core->config.fast_suspicion);
-    bool over = surely_over || (core->pending_known && core->liveness == HADB_LIVE_SILENT);
-    if (!core->pending_known) {
+    bool is_new = !core->pending_known && (core->next_absent || !core->stream_up);
+    bool over = surely_over || (!is_new && core->liveness == HADB_LIVE_SILENT);
+    if (is_new) {
         hadb__act(s, HADB_ACT_OWNER_SEEN)->owner = core->owner;
     }
     if (over) {
@@ -441,6 +446,7 @@ static void data_applied(struct hadb_step *s)
         hadb__set_role(s, HADB_CORE_FOLLOWER);
     }
     sign_of_life(s);
+    core->next_absent = false;
     if (core->start_reseal) {
         hadb__arm_seal(s, 0);
     }
@@ -454,7 +460,7 @@ static void seal_applied(struct hadb_step *s)
     core->view.term = seal->term + 1;
     core->view.hash = seal->hash;
     core->seal_at_ms = 0;
-    core->stream_up = false;
+    core->stream_up = core->next_absent = false;
     core->start_reseal = core->start_reseal && same_node;
     hadb__stream_clear(s);
     bool mine = hadb__same_owner(&seal->next, &core->self);
@@ -558,7 +564,7 @@ void hadb__follow_restored(struct hadb_step *s, const struct hadb_event *ev)
     core->start_reseal = false;
     core->tip_checked = false;
     hadb__survey_restart(core);
-    core->stream_up = false;
+    core->stream_up = core->next_absent = false;
     hadb__stream_clear(s); /* entries that came meanwhile follow the old view */
     if (core->role == HADB_CORE_FENCED) {
         hadb__set_role(s, HADB_CORE_FOLLOWER);

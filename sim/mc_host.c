@@ -661,6 +661,7 @@ static void normalize(struct hadb_core *core)
     clean.next = core->pending.next;
     memcpy(&core->pending, &clean, sizeof clean);
     core->fresh_at_ms = core->get_sent_ms = 0; /* the clock stands still */
+    core->next_absent = false; /* of patience only, which is nondeterministic here */
 }
 
 static enum mc_outcome one_step(struct mc_world *world, uint8_t p, const struct hadb_event *event)

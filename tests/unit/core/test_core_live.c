@@ -163,6 +163,40 @@ static void election__entry_known_from_the_stream_does_not_restart_patience(void
     must(&rig, HADB_ACT_FRAME_SEAL);
 }
 
+/* The stream had a gap, so the follower finds in storage what its owner wrote before it fell silent. */
+static void election__entry_that_the_stream_missed_does_not_restart_patience(void **state)
+{
+    (void)state;
+    struct rig rig;
+    rig_follow(&rig, NULL, true);
+    stream_entry(&rig, data_entry(&rig, 7, 54, 6, 7));
+    liveness(&rig, HADB_LIVE_SILENT);
+    answer_entry(&rig, HADB_OP_MAIN, data_entry(&rig, 6, 53, 5, 6));
+    answer_applied(&rig, HADB_R_OK);
+    NONE(&rig, HADB_ACT_OWNER_SEEN);
+    answer_entry(&rig, HADB_OP_MAIN, data_entry(&rig, 7, 54, 6, 7));
+    answer_applied(&rig, HADB_R_OK);
+    NONE(&rig, HADB_ACT_OWNER_SEEN);
+    answer_get(&rig, HADB_OP_MAIN, HADB_R_ABSENT);
+    must(&rig, HADB_ACT_FRAME_SEAL);
+}
+
+/* What was not there when its owner looked silent, and is there now, was written since. */
+static void election__entry_that_was_absent_before_restarts_patience(void **state)
+{
+    (void)state;
+    struct rig rig;
+    rig_follow(&rig, NULL, true);
+    liveness(&rig, HADB_LIVE_SILENT);
+    answer_get(&rig, HADB_OP_MAIN, HADB_R_ABSENT);
+    answer_framed(&rig, must(&rig, HADB_ACT_FRAME_SEAL), 50, 90);
+    answer_created(&rig, HADB_OP_MAIN, HADB_R_EXISTS);
+    answer_entry(&rig, HADB_OP_MAIN, data_entry(&rig, 6, 53, 5, 6));
+    answer_applied(&rig, HADB_R_OK);
+    must(&rig, HADB_ACT_OWNER_SEEN);
+    assert_int_equal(rig.core.seal_at_ms, 0);
+}
+
 static struct hadb_core_config lag_config(void)
 {
     struct hadb_core_config config = rig_config();
@@ -723,6 +757,8 @@ int main(void)
         cmocka_unit_test(election__against_an_owner_that_gave_up_outlives_its_last_entries),
         cmocka_unit_test(election__lost_to_a_late_entry_of_a_process_that_is_gone_goes_on),
         cmocka_unit_test(election__entry_known_from_the_stream_does_not_restart_patience),
+        cmocka_unit_test(election__entry_that_the_stream_missed_does_not_restart_patience),
+        cmocka_unit_test(election__entry_that_was_absent_before_restarts_patience),
         cmocka_unit_test(election__waits_longer_the_further_behind_it_is_and_never_too_long),
         cmocka_unit_test(election__that_was_behind_need_not_wait_once_it_has_caught_up),
         cmocka_unit_test(election__with_nobody_left_after_a_restore_needs_no_patience),
