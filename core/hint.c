@@ -23,7 +23,7 @@
 
 uint32_t hadb_hint_renew_every_ms(const struct hadb_hint_config *config)
 {
-    return HADB_MAX(config->ttl_ms / 3, 1u);
+    return (config->ttl_ms + 2) / 3; /* never more often than that */
 }
 
 static uint64_t local_ms(const struct hadb_hint_config *config)

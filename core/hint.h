@@ -16,6 +16,7 @@ struct hadb_hint_config {
     uint32_t request_max_ms; /* deadline of one lease request; 0 = ttl/5 */
     uint32_t margin_ms;      /* 0 = 50 */
     uint32_t rho_percent;    /* clock rate error that is tolerated; 0 = 2 */
+    bool tells;              /* the lease store says when a record changes: HADB_WATCH_AWAIT */
 };
 /* Fills defaults; false when renew_every*(1 missed + 1) + request_max < ttl*(1-rho) cannot hold. */
 bool hadb_hint_config_fix(struct hadb_hint_config *config);
@@ -78,6 +79,8 @@ enum hadb_watch_do {
     HADB_WATCH_NOTHING,
     HADB_WATCH_READ,    /* read the node's record: answer with hadb_watch_record */
     HADB_WATCH_CONNECT, /* try a new connection to its address: answer with hadb_watch_connect */
+    HADB_WATCH_AWAIT, /* beside those: wait until its record is not the one read last any more, a ttl at most:
+                           answer with hadb_watch_changed */
 };
 enum hadb_watch_link { HADB_LINK_CONNECTED, HADB_LINK_REFUSED, HADB_LINK_NO_ANSWER };
 
@@ -94,9 +97,16 @@ struct hadb_watch {
     bool broken;          /* the stream broke by itself: fast suspicion is on */
     bool busy;            /* a read or check is under way */
     uint8_t false_alarms; /* refusals from an owner that turned out alive: back off */
+    /* being told of changes, while no stream tells */
+    bool record_known;    /* read since the last heartbeat: there is something to compare with */
+    bool awaiting;        /* HADB_WATCH_AWAIT is unanswered */
+    uint8_t deaf;         /* consecutive AWAITs that failed: reading goes on as without them */
+    uint64_t await_at_ms; /* when the last AWAIT began; then: not before */
+    uint64_t read_at_ms;  /* last READ */
 };
 void hadb_watch_init(struct hadb_watch *watch, const struct hadb_hint_config *config,
                      const struct hadb_id *incarnation, uint64_t now_ms);
+/* One thing at a time; the host calls it until it says NOTHING. */
 enum hadb_watch_do hadb_watch_step(struct hadb_watch *watch, uint64_t now_ms);
 /* A heartbeat, a stream that came up, a new log entry of that incarnation. */
 void hadb_watch_alive(struct hadb_watch *watch, uint64_t now_ms);
@@ -105,6 +115,8 @@ void hadb_watch_stream(struct hadb_watch *watch, bool up, uint64_t now_ms);
 void hadb_watch_record(struct hadb_watch *watch, enum hadb_result result,
                        const struct hadb_id *incarnation, uint64_t counter,
                        enum hadb_hint_state state, uint64_t now_ms);
+/* OK: its record may have changed; ABSENT: nothing happened in that time; UNKNOWN: the store cannot tell just now. */
+void hadb_watch_changed(struct hadb_watch *watch, enum hadb_result result, uint64_t now_ms);
 void hadb_watch_connect(struct hadb_watch *watch, enum hadb_watch_link link, uint64_t now_ms);
 uint64_t hadb_watch_deadline(const struct hadb_watch *watch);
 /* The verdict; the host passes every change to the databases that this node owns. */

@@ -144,6 +144,11 @@ int hadb_lease_watch(struct hadb_lease *lease, const struct hadb_call *call, con
     return r;
 }
 
+bool hadb_lease_tells(const struct hadb_lease *lease)
+{
+    return lease && lease->ops && HADB_HAS(lease->ops, watch, 1) && lease->ops->watch_every_ms == 0;
+}
+
 int hadb__lease_write_check(const struct hadb_env *env, const struct hadb_call *call,
                             struct hadb_error *err)
 {

@@ -352,6 +352,7 @@ static const struct hadb_lease_ops file_ops = {
     .write_if_match = file_write,
     .watch = file_watch,
     .close = file_close,
+    .watch_every_ms = FILE_WATCH_EVERY_MS,
 };
 
 static char *join_new(const char *a, const char *b)

@@ -276,6 +276,7 @@ static const struct hadb_lease_ops redis_ops = {
     .write_if_match = redis_write,
     .watch = redis_watch,
     .close = redis_close,
+    .watch_every_ms = REDIS_WATCH_EVERY_MS,
 };
 
 /* --- opening ------------------------------------------------------------------------------------ */

@@ -100,6 +100,7 @@ static const struct hadb_lease_ops storage_ops = {
     .write_if_match = storage_write,
     .watch = storage_watch,
     .close = storage_close,
+    .watch_every_ms = STORAGE_WATCH_EVERY_MS,
 };
 
 int hadb__lease_over_storage(struct hadb_storage *take_storage, const struct hadb_env *env,

@@ -400,6 +400,15 @@ static void start_on_loop(void *arg)
     }
 }
 
+/* Threads that wait for news of leaders' records, where the lease store tells of them. */
+static int start_awaits(struct hadb_node *node, struct hadb_error *err)
+{
+    struct hadb_pool_options awaits = {.name = "hadb-watch", .threads_len = HADB_AWAITED_MAX};
+    return hadb_lease_tells(&node->lease)
+               ? hadb_pool_start(node->loop, &awaits, &node->peers.await_pool, err)
+               : 0;
+}
+
 static int node_start(struct hadb_node *node, const struct hadb_node_options *o,
                       struct hadb_error *err)
 {
@@ -421,6 +430,9 @@ static int node_start(struct hadb_node *node, const struct hadb_node_options *o,
     }
     if (r == 0) {
         r = wrap_stores(node, o, err);
+    }
+    if (r == 0) {
+        r = start_awaits(node, err);
     }
     if (r == 0) {
         r = hadb__probe_at_open(node, err);

@@ -231,6 +231,7 @@ static bool stop_threads(struct hadb_node *node, uint64_t deadline_ms)
     }
     hadb_http_server_stop(node->server);
     hadb_http_client_stop(node->client);
+    whole = hadb_pool_stop(node->peers.await_pool, deadline_ms, NULL) == 0 && whole;
     whole = hadb_pool_stop(node->lease_pool, deadline_ms, NULL) == 0 && whole;
     whole = hadb_pool_stop(node->store_pool, deadline_ms, NULL) == 0 && whole;
     whole = hadb_pool_stop(node->engine_pool, deadline_ms, NULL) == 0 && whole;

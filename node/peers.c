@@ -4,8 +4,9 @@
  *
  * Thread: the loop; reads and writes of the lease store on a worker.
  * Invariants: a record is written on top of the tag that was read or returned; one request per record at a
- * time; verdicts are the watcher's alone, this file only carries them to the databases.
- * Happy path: own record every ttl/3; a peer's record only while no stream brings heartbeats.
+ * time, and one that waits for its change; verdicts are the watcher's alone, this file only carries them to the databases.
+ * Happy path: own record every ttl/3; a peer's record only while no stream brings heartbeats, and then as soon as it
+ * changes where the lease store tells of that.
  * Failure modes: a lease store that is slow, wrong or gone costs time, never a write.
  */
 #include "node/node_private.h"
@@ -97,10 +98,12 @@ static void hint_run(void *arg)
     struct hadb_tag tag;
     key_of(node->name, key);
     if (peers->hint_writes) {
+        HADB_COUNT(&node->counters, lease_renewals);
         peers->hint_r = hadb_lease_write_if_match(
             &node->lease, &call, key, hadb_buf_slice(&peers->hint_record),
             peers->hint_tag_valid ? &peers->hint_tag : NULL, &tag, &peers->hint_err);
     } else {
+        HADB_COUNT(&node->counters, lease_reads);
         peers->hint_r =
             hadb_lease_read(&node->lease, &call, key, &peers->hint_record, &tag, &peers->hint_err);
     }
@@ -330,13 +333,35 @@ static void record_run(void *arg)
     struct hadb_node *node = peer->node;
     struct hadb_call call = hadb_call_within(node->env, node->peers.hint.config.request_max_ms);
     char key[HADB_LEASE_KEY_BYTES_MAX];
-    struct hadb_tag tag;
     key_of(peer->name, key);
-    peer->read_r = hadb_lease_read(&node->lease, &call, key, &peer->read_bytes, &tag, NULL);
+    HADB_COUNT(&node->counters, lease_reads);
+    peer->read_r =
+        hadb_lease_read(&node->lease, &call, key, &peer->read_bytes, &peer->read_tag, NULL);
 }
 
+static void await_run(void *arg)
+{
+    struct hadb_peer *peer = arg;
+    struct hadb_node *node = peer->node;
+    struct hadb_call call = hadb_call_within(node->env, node->ttl_ms);
+    char key[HADB_LEASE_KEY_BYTES_MAX];
+    call.cancel = &peer->await_cancel;
+    key_of(peer->name, key);
+    HADB_COUNT(&node->counters, lease_waits);
+    peer->await_r = hadb_lease_watch(&node->lease, &call, key, &peer->await_tag, &peer->await_err);
+}
+
+static void await_end(struct hadb_peer *peer)
+{
+    __atomic_store_n(&peer->await_cancel.flag, 1, __ATOMIC_RELEASE);
+}
+
+/* Of a doomed peer, when something ended that was under way. */
 static void peer_free(struct hadb_peer *peer)
 {
+    if (peer->busy || peer->awaiting) {
+        return;
+    }
     struct hadb_peer **at = &peer->node->peers.list;
     while (*at != peer) {
         at = &(*at)->next;
@@ -434,6 +459,41 @@ static void start_read(struct hadb_peer *peer)
     }
 }
 
+static void await_done(void *arg, int r)
+{
+    struct hadb_peer *peer = arg;
+    struct hadb_peers *peers = &peer->node->peers;
+    peer->awaiting = false;
+    if (peer->doomed) {
+        peer_free(peer);
+        return;
+    }
+    int got = r < 0 ? r : peer->await_r;
+    /* Once per outage, not at every try. */
+    if (got < 0 && got != HADB_ECANCELED && !peers->await_failing) {
+        hadb_log(peer->node->env, HADB_LOG_INFO, "lease", NULL,
+                 "%s: reading records every third of the ttl meanwhile", peer->await_err.message);
+    }
+    peers->await_failing = got < 0;
+    hadb_watch_changed(&peer->watch,
+                       got == 0  ? HADB_R_OK
+                       : got < 0 ? HADB_R_UNKNOWN
+                                 : HADB_R_ABSENT,
+                       hadb__now(peer->node));
+    hadb__peer_step(peer);
+}
+
+static void start_await(struct hadb_peer *peer)
+{
+    peer->await_job = (struct hadb_job){.run = await_run, .done = await_done, .arg = peer};
+    peer->await_tag = peer->read_tag;
+    peer->awaiting = true;
+    if (hadb_pool_submit(peer->node->peers.await_pool, NULL, &peer->await_job, NULL) < 0) {
+        peer->awaiting = false;
+        hadb_watch_changed(&peer->watch, HADB_R_UNKNOWN, hadb__now(peer->node));
+    }
+}
+
 static void start_connect(struct hadb_peer *peer)
 {
     if (hadb_http_connect_check(peer->node->client, peer->address, CONNECT_TIMEOUT_MS, connect_done,
@@ -449,8 +509,12 @@ void hadb__peer_step(struct hadb_peer *peer)
     if (node->peers.stopped || peer->doomed) {
         return;
     }
-    enum hadb_watch_do what = hadb_watch_step(&peer->watch, hadb__now(node));
-    if (what != HADB_WATCH_NOTHING && !peer->busy) {
+    enum hadb_watch_do what;
+    while ((what = hadb_watch_step(&peer->watch, hadb__now(node))) != HADB_WATCH_NOTHING) {
+        if (what == HADB_WATCH_AWAIT) {
+            start_await(peer);
+            continue;
+        }
         peer->busy = true;
         if (what == HADB_WATCH_READ) {
             start_read(peer);
@@ -521,9 +585,8 @@ static void unassign(struct hadb_db *db)
     hadb__link_close(peer);
     hadb_timer_stop(&peer->timer);
     peer->doomed = true;
-    if (!peer->busy) {
-        peer_free(peer);
-    }
+    await_end(peer);
+    peer_free(peer);
 }
 
 void hadb__peers_assign(struct hadb_db *db, const struct hadb_owner *owner, const char *name,
@@ -588,6 +651,7 @@ static void lookup_run(void *arg)
     char key[HADB_LEASE_KEY_BYTES_MAX];
     struct hadb_tag tag;
     key_of(lookup->name, key);
+    HADB_COUNT(&node->counters, lease_reads);
     lookup->r = hadb_lease_read(&node->lease, &call, key, &bytes, &tag, &lookup->err);
     if (lookup->r == 0) {
         lookup->r = hadb_node_record_decode(hadb_buf_slice(&bytes), &lookup->record, &lookup->err);
@@ -620,7 +684,7 @@ void hadb__peers_lookup(struct hadb_lookup *lookup)
 int hadb__peers_start(struct hadb_node *node, struct hadb_error *err)
 {
     struct hadb_peers *peers = &node->peers;
-    struct hadb_hint_config config = {.ttl_ms = node->ttl_ms};
+    struct hadb_hint_config config = {.ttl_ms = node->ttl_ms, .tells = peers->await_pool != NULL};
     if (!hadb_hint_config_fix(&config)) {
         return hadb_fail(err, HADB_EINVAL, "a ttl of %u ms is too short to be renewed in time",
                          node->ttl_ms);
@@ -642,6 +706,7 @@ void hadb__peers_stop(struct hadb_node *node)
     for (struct hadb_peer *peer = peers->list; peer; peer = peer->next) {
         hadb__link_close(peer);
         hadb_timer_stop(&peer->timer);
+        await_end(peer);
     }
 }
 

@@ -30,7 +30,9 @@
 #include "node/loop.h"
 #include "node/pool.h"
 
-#define HADB_NODES_MAX 1024u    /* other nodes that one node remembers */
+#define HADB_NODES_MAX 1024u /* other nodes that one node remembers */
+#define HADB_AWAITED_MAX \
+    2u /* nodes whose record is awaited at a time; others' records are read every ttl/3 */
 #define HADB_GIVEN_UP_MAX 2048u /* databases in one record */
 #define HADB_NODE_RECORD_BYTES_MAX (60u + 64u + 255u + 16u * HADB_GIVEN_UP_MAX + 4u)
 
@@ -75,10 +77,18 @@ struct hadb_peer {
     struct hadb_timer timer;
     struct hadb_job job;        /* reading its record */
     bool busy;                  /* a read or a check is under way */
-    bool doomed;                /* free it when it is not busy */
+    bool doomed;                /* free it when nothing is under way */
     struct hadb_buf read_bytes; /* job */
+    struct hadb_tag read_tag;   /* job */
     int read_r;                 /* job */
-    struct hadb_id *given_up;   /* its record's list */
+    /* Being told when its record changes. */
+    struct hadb_job await_job;
+    bool awaiting;                   /* the job is under way */
+    struct hadb_tag await_tag;       /* job: the record as read last */
+    struct hadb_cancel await_cancel; /* the job ends soon */
+    int await_r;                     /* job */
+    struct hadb_error await_err;     /* job */
+    struct hadb_id *given_up;        /* its record's list */
     size_t given_up_len;
     bool refuses_token;     /* ours: nothing can be forwarded to it */
     struct hadb_link *link; /* stream.h */
@@ -105,6 +115,9 @@ struct hadb_peers {
     struct hadb_known *known;
     size_t known_len;
     struct hadb_peer *list;
+    /* Where the lease store tells of changes: threads that wait for them, a few for all peers together. */
+    struct hadb_pool *await_pool;
+    bool await_failing;
     bool stopped;
 };
 

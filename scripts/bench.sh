@@ -36,5 +36,10 @@ case "$name $* " in
     exec python3 scripts/minio.py build-release/bench/hadb-bench "$@"
     ;;
 esac
+if [ "$name" = idle ]; then
+    shift
+    install_named_servers --store s3 --lease s3 "$@"
+    exec python3 scripts/idle.py "$@"
+fi
 install_named_servers "$@"
 exec python3 scripts/servers.py build-release/bench/hadb-bench "$@"

@@ -187,6 +187,7 @@ struct sim_node {
     struct hadb_core core;
     struct hadb_hint hint;
     struct hadb_watch watch;
+    uint32_t seen_tag; /* of the record of the node that is watched, as read last */
     bool watching;
     uint8_t told;            /* liveness that the core was told last */
     uint64_t alarm_until;    /* a wrong verdict stands until then */

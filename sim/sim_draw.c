@@ -89,7 +89,8 @@ void sim_draw(struct sim *s)
     };
     d->lag_ms = (s->seed % 8 | 2) == 3 ? ttl / 20 : 0; /* draws nothing either */
     d->core.rho_percent = 2;
-    d->hint = (struct hadb_hint_config){.ttl_ms = ttl};
+    d->hint =
+        (struct hadb_hint_config){.ttl_ms = ttl, .tells = s->seed % 4 == 2}; /* draws nothing */
     bool sound = hadb_hint_config_fix(&d->hint);
     HADB_ASSERT(sound);
 }

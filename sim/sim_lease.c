@@ -72,9 +72,59 @@ static enum hadb_result write_record(struct sim *s, const struct sim_event *ev)
     return HADB_R_OK;
 }
 
+static void await_reply(struct sim *s, const struct sim_event *ev, enum hadb_result result)
+{
+    sim_push(s, sim_around(s, s->draw.store_us / 2 + 1),
+             &(struct sim_event){.kind = SIM_EV_LEASE_REPLY,
+                                 .node = ev->node,
+                                 .op = SIM_LEASE_AWAIT,
+                                 .a = ev->a,
+                                 .life = ev->life,
+                                 .result = (uint32_t)result});
+}
+
+/* Being told when a record changes: b is its tag as it was read, x until when. */
+static void await_change(struct sim *s, uint8_t n, uint8_t whom)
+{
+    struct sim_event ev = {.kind = SIM_EV_LEASE,
+                           .node = n,
+                           .op = SIM_LEASE_AWAIT,
+                           .a = whom,
+                           .life = s->node[n].life,
+                           .b = s->node[n].seen_tag,
+                           .x = s->now + s->draw.ttl_ms * SIM_MS};
+    if (sim_fault(s, SIM_F_BIT_LEASE_FAIL)) {
+        await_reply(s, &ev, HADB_R_UNKNOWN);
+    } else {
+        sim_push(s, sim_around(s, s->draw.store_us), &ev);
+    }
+}
+
+static void await_arrive(struct sim *s, const struct sim_event *ev)
+{
+    const struct sim_lease *lease =
+        s->now < s->lease_frozen_until ? &s->lease_past[ev->a] : &s->lease[ev->a];
+    const struct sim_node *node = &s->node[ev->node];
+    if (!node->up || node->life != ev->life) {
+        return;
+    }
+    if (ev->b != (lease->exists ? lease->tag : 0)) {
+        sim_saw(s, SIM_S_lease_told);
+        await_reply(s, ev, HADB_R_OK);
+    } else if (s->now >= ev->x) {
+        await_reply(s, ev, HADB_R_ABSENT);
+    } else {
+        sim_push(s, sim_around(s, 4 * s->draw.store_us), ev);
+    }
+}
+
 void sim_lease_arrive(struct sim *s, const struct sim_event *ev)
 {
     uint8_t whom = (uint8_t)ev->a;
+    if (ev->op == SIM_LEASE_AWAIT) {
+        await_arrive(s, ev);
+        return;
+    }
     misbehave(s, whom);
     enum hadb_result result = HADB_R_OK;
     const struct sim_lease *lease =
@@ -163,15 +213,15 @@ void sim_lease_pump(struct sim *s, uint8_t n)
     if (!node->watching) {
         return;
     }
-    switch (hadb_watch_step(&node->watch, now)) {
-    case HADB_WATCH_READ:
-        send(s, n, SIM_LEASE_READ_OTHER, sim_owner_node(&node->owner));
-        break;
-    case HADB_WATCH_CONNECT:
-        sim_connect(s, n, sim_owner_node(&node->owner), false);
-        break;
-    case HADB_WATCH_NOTHING:
-        break;
+    enum hadb_watch_do what;
+    while ((what = hadb_watch_step(&node->watch, now)) != HADB_WATCH_NOTHING) {
+        if (what == HADB_WATCH_READ) {
+            send(s, n, SIM_LEASE_READ_OTHER, sim_owner_node(&node->owner));
+        } else if (what == HADB_WATCH_AWAIT) {
+            await_change(s, n, sim_owner_node(&node->owner));
+        } else {
+            sim_connect(s, n, sim_owner_node(&node->owner), false);
+        }
     }
     tell(s, n, hadb_watch_liveness(&node->watch));
 }
@@ -187,9 +237,14 @@ void sim_lease_reply(struct sim *s, const struct sim_event *ev)
     } else if (ev->op == SIM_LEASE_WRITE) {
         node->lease_tag = result == HADB_R_OK ? ev->b : node->lease_tag;
         hadb_hint_write_done(&node->hint, result, now);
+    } else if (ev->op == SIM_LEASE_AWAIT) {
+        if (node->watching && node->watch.awaiting && sim_owner_node(&node->owner) == ev->a) {
+            hadb_watch_changed(&node->watch, result, now);
+        }
     } else if (node->watching && node->watch.busy && sim_owner_node(&node->owner) == ev->a) {
         struct hadb_id incarnation = sim_owner((uint8_t)ev->a, (uint32_t)(ev->y >> 8)).incarnation;
         bool given_up = ev->y & 1;
+        node->seen_tag = ev->b;
         enum hadb_hint_state state =
             given_up ? HADB_HINT_FREE : (enum hadb_hint_state)(ev->y >> 1 & 3);
         hadb_watch_record(&node->watch, result, &incarnation, ev->x, state, now);

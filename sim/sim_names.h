@@ -65,7 +65,7 @@ extern const char *const sim_fault_texts[SIM_F_BITS];
     X(write_refused_by_fence) X(condition_not_met) X(verdict_gone) X(verdict_silent)              \
     X(verdict_free) X(candidate_lost_race) X(slots_out_of_order) X(restart_with_empty_disk)       \
     X(restart_undid_commits) X(engine_failed) X(gave_up) X(stopped_orderly) X(local_write_lost)   \
-    X(owner_paused_past_ttl) X(lease_forgotten) X(two_nodes_lead) X(seal_of_unknown_outcome)      \
+    X(owner_paused_past_ttl) X(lease_forgotten) X(lease_told) X(two_nodes_lead) X(seal_of_unknown_outcome)      \
     X(store_outage) X(hole_noticed) X(rollback_noticed) X(late_answer)                            \
     X(read_asked_for_its_slot) X(halted_by_damage) X(halted_by_failed_step) X(synced_and_lost)
 /* clang-format on */

@@ -155,5 +155,5 @@ enum sim_stream_op {
     SIM_ST_CLOSE
 };
 enum sim_msg_op { SIM_MSG_ASK, SIM_MSG_READY, SIM_MSG_NOTIFY, SIM_MSG_HEARD };
-enum sim_lease_op { SIM_LEASE_READ_OWN, SIM_LEASE_WRITE, SIM_LEASE_READ_OTHER };
+enum sim_lease_op { SIM_LEASE_READ_OWN, SIM_LEASE_WRITE, SIM_LEASE_READ_OTHER, SIM_LEASE_AWAIT };
 #endif

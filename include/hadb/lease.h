@@ -33,6 +33,8 @@ struct hadb_lease_ops {
     int (*watch)(void *self, const struct hadb_call *call, const char *key,
                  const struct hadb_tag *seen, struct hadb_error *err);
     void (*close)(void *self); /* required; frees self */
+    /* 0: the server tells a watch of the change; else the watch looks so often, at the price of a request each time. */
+    uint32_t watch_every_ms;
     /* abi 2 starts here: append only, never reorder */
 };
 
@@ -76,6 +78,16 @@ HADB_API int hadb_lease_write_if_match(struct hadb_lease *lease, const struct ha
                                        struct hadb_error *err);
 HADB_API int hadb_lease_watch(struct hadb_lease *lease, const struct hadb_call *call,
                               const char *key, const struct hadb_tag *seen, struct hadb_error *err);
+
+/**
+ * Is a watch told of a change, rather than to look again and again? A node without a stream from a leader waits for
+ * news of its record then, in two threads for all leaders; otherwise it reads the record every third of the TTL.
+ *
+ * Returns    true or false
+ * Errors     none
+ * Threads    any thread; does not block
+ */
+HADB_API bool hadb_lease_tells(const struct hadb_lease *lease);
 
 HADB_END_DECLS
 #endif

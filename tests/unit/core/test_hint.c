@@ -493,6 +493,162 @@ static void watch__free_is_taken_back_although_heartbeats_arrive(void **state)
     assert_int_equal(hadb_watch_liveness(&watch), HADB_LIVE_ALIVE);
 }
 
+static void hint__never_renews_more_often_than_thrice_a_ttl(void **state)
+{
+    (void)state;
+    for (uint32_t ttl_ms = 100; ttl_ms < 200; ttl_ms++) {
+        struct hadb_hint_config config = config_of(ttl_ms);
+        assert_in_range(3 * hadb_hint_renew_every_ms(&config), ttl_ms, ttl_ms + 2);
+    }
+}
+
+/* ---- a lease store that tells of changes ---- */
+
+struct told {
+    struct hadb_watch watch;
+    struct hadb_id id;
+    uint64_t now_ms, counter, changed_ms; /* the record, and when it changed last */
+    enum hadb_hint_state state;
+    bool deaf; /* the store fails to tell */
+    bool wolf; /* … or says "changed" at once, always */
+    bool awaiting;
+    uint64_t seen; /* counter that AWAIT compares with */
+    unsigned reads, awaits;
+};
+
+static struct told told_of(bool tells)
+{
+    struct told t = {.now_ms = 1000, .counter = 1, .state = HADB_HINT_LIVE, .id = {.b = {1}}};
+    struct hadb_hint_config config = config_of(TTL_MS);
+    config.tells = tells;
+    hadb_watch_init(&t.watch, &config, &t.id, t.now_ms);
+    return t;
+}
+
+/* One millisecond of a store that answers within it. */
+static void told_tick(struct told *t)
+{
+    t->now_ms++;
+    if (t->awaiting && (t->deaf || t->wolf || t->seen != t->counter)) {
+        t->awaiting = false;
+        hadb_watch_changed(&t->watch, t->deaf ? HADB_R_UNKNOWN : HADB_R_OK, t->now_ms);
+    }
+    enum hadb_watch_do what;
+    for (unsigned i = 0; (what = hadb_watch_step(&t->watch, t->now_ms)) != HADB_WATCH_NOTHING;
+         i++) {
+        assert_true(i < 4);
+        if (what == HADB_WATCH_READ) {
+            t->reads++;
+            hadb_watch_record(&t->watch, HADB_R_OK, &t->id, t->counter, t->state, t->now_ms);
+            t->seen = t->awaiting ? t->seen : t->counter;
+        } else {
+            assert_int_equal(what, HADB_WATCH_AWAIT);
+            assert_false(t->awaiting);
+            t->awaiting = true;
+            t->awaits++;
+        }
+    }
+    assert_true(hadb_watch_deadline(&t->watch) > t->now_ms);
+}
+
+static void told_until(struct told *t, uint64_t end_ms, uint64_t renew_ms)
+{
+    while (t->now_ms < end_ms) {
+        if (renew_ms && t->now_ms % renew_ms == 0) {
+            t->counter++;
+            t->changed_ms = t->now_ms;
+        }
+        told_tick(t);
+    }
+}
+
+/* Without a stream a renewal counts from its writing, not from the next time somebody looks. */
+static void watch__that_is_told_of_renewals_loses_no_time_to_reading(void **state)
+{
+    (void)state;
+    for (int tells = 0; tells < 2; tells++) {
+        struct told t = told_of(tells);
+        told_until(&t, 1700, 270); /* the last renewal is at 1620; it would be read at 1900 */
+        assert_int_equal(hadb_watch_liveness(&t.watch), HADB_LIVE_ALIVE);
+        while (hadb_watch_liveness(&t.watch) == HADB_LIVE_ALIVE) {
+            told_tick(&t);
+        }
+        uint64_t lost_ms = t.now_ms - (t.changed_ms + 968); /* ttl * 1.02 + 50 */
+        if (tells) {
+            assert_in_range(lost_ms, 0, 3);
+        } else {
+            assert_in_range(lost_ms, 200, 300);
+        }
+    }
+}
+
+static void watch__that_is_told_knows_at_once_that_a_record_is_free(void **state)
+{
+    (void)state;
+    struct told t = told_of(true);
+    told_until(&t, 1950, 270);
+    t.counter++;
+    t.state = HADB_HINT_FREE;
+    told_until(&t, t.now_ms + 3, 0);
+    assert_int_equal(hadb_watch_liveness(&t.watch), HADB_LIVE_FREE);
+}
+
+/* One reading per renewal, as without. */
+static void watch__that_is_told_reads_no_more_often(void **state)
+{
+    (void)state;
+    struct told t = told_of(true);
+    told_until(&t, 1000 + 100 * 300, 300);
+    assert_in_range(t.reads, 99, 102);
+    assert_in_range(t.awaits, 99, 102);
+    struct told quiet = told_of(true); /* … and of a record that does not move, neither */
+    told_until(&quiet, 1000 + 100 * 300, 0);
+    assert_in_range(quiet.reads, 80, 100);
+    assert_int_equal(quiet.awaits, 1);
+}
+
+static void watch__whose_store_cannot_tell_just_now_reads_as_before(void **state)
+{
+    (void)state;
+    struct told t = told_of(true);
+    t.deaf = true;
+    told_until(&t, 1000 + 200 * 300, 270);
+    assert_int_equal(hadb_watch_liveness(&t.watch), HADB_LIVE_ALIVE);
+    assert_in_range(t.reads, 190, 202);
+    assert_in_range(t.awaits, 10, 25); /* tried again, ever less often */
+    t.deaf = false;
+    told_until(&t, t.now_ms + 16 * 300 + 300, 270);
+    t.counter++;
+    t.state = HADB_HINT_FREE;
+    told_until(&t, t.now_ms + 21, 0);
+    assert_int_equal(hadb_watch_liveness(&t.watch), HADB_LIVE_FREE);
+}
+
+static void watch__whose_store_cries_wolf_is_not_kept_busy(void **state)
+{
+    (void)state;
+    struct told t = told_of(true);
+    t.wolf = true;
+    told_until(&t, 1000 + 10 * 300, 270);
+    assert_in_range(t.reads, 10, 10 * 17);
+    assert_in_range(t.awaits, 10, 10 * 17);
+}
+
+static void watch__with_heartbeats_neither_reads_nor_awaits(void **state)
+{
+    (void)state;
+    struct told t = told_of(true);
+    told_until(&t, 1400, 270);
+    hadb_watch_stream(&t.watch, true, t.now_ms);
+    unsigned reads = t.reads, awaits = t.awaits;
+    for (int i = 0; i < 20; i++) { /* the AWAIT that was under way comes back, too */
+        told_until(&t, t.now_ms + 300, 270);
+        hadb_watch_alive(&t.watch, t.now_ms);
+    }
+    assert_int_equal(t.reads, reads);
+    assert_int_equal(t.awaits, awaits);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -508,6 +664,7 @@ int main(void)
         cmocka_unit_test(hint__close_writes_free_once),
         cmocka_unit_test(hint__closed_during_a_renewal_writes_free_at_once),
         cmocka_unit_test(hint__lost_again_and_again_pauses),
+        cmocka_unit_test(hint__never_renews_more_often_than_thrice_a_ttl),
         cmocka_unit_test(watch__gone_becomes_silent_when_patience_is_over),
         cmocka_unit_test(watch__refused_reopening_does_not_start_the_count_anew),
         cmocka_unit_test(watch__two_refusals_after_a_broken_stream_are_enough),
@@ -521,6 +678,12 @@ int main(void)
         cmocka_unit_test(watch__heartbeats_know_better_than_a_record_of_another_life),
         cmocka_unit_test(watch__free_is_taken_back_although_heartbeats_arrive),
         cmocka_unit_test(watch__false_alarms_slow_the_checks_down),
+        cmocka_unit_test(watch__that_is_told_of_renewals_loses_no_time_to_reading),
+        cmocka_unit_test(watch__that_is_told_knows_at_once_that_a_record_is_free),
+        cmocka_unit_test(watch__that_is_told_reads_no_more_often),
+        cmocka_unit_test(watch__whose_store_cannot_tell_just_now_reads_as_before),
+        cmocka_unit_test(watch__whose_store_cries_wolf_is_not_kept_busy),
+        cmocka_unit_test(watch__with_heartbeats_neither_reads_nor_awaits),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -132,6 +132,8 @@ static struct {
     uint64_t now_ms, answer_at_ms, beat_at_ms, counter, died_at_ms, up_since_ms;
     enum hadb_watch_do asked;
     bool alive, stream_up, lease_ok;
+    uint64_t seen,
+        await_end_ms; /* AWAIT: since when the record has to change, and until when; 0 = none */
 } other;
 
 static void other_answer(void)
@@ -139,6 +141,7 @@ static void other_answer(void)
     other.answer_at_ms = UINT64_MAX;
     if (other.asked == HADB_WATCH_READ) {
         bool ok = other.lease_ok && rnd(10) != 0;
+        other.seen = ok ? other.counter : other.seen;
         hadb_watch_record(&other.watch, ok ? HADB_R_OK : HADB_R_UNKNOWN, &other.id, other.counter,
                           HADB_HINT_LIVE, other.now_ms);
         return;
@@ -188,11 +191,30 @@ static void other_happens(void)
     }
 }
 
+static void other_await(void)
+{
+    bool failed = !other.lease_ok && rnd(10) == 0, early = rnd(200) == 0;
+    bool over = other.now_ms >= other.await_end_ms;
+    if (other.await_end_ms != 0 && (failed || early || over || other.seen != other.counter)) {
+        other.await_end_ms = 0;
+        hadb_watch_changed(&other.watch,
+                           failed ? HADB_R_UNKNOWN
+                           : over ? HADB_R_ABSENT
+                                  : HADB_R_OK,
+                           other.now_ms);
+    }
+}
+
 static void other_step(void)
 {
     bool due =
         other.answer_at_ms == UINT64_MAX && hadb_watch_deadline(&other.watch) <= other.now_ms;
     enum hadb_watch_do what = hadb_watch_step(&other.watch, other.now_ms);
+    if (what == HADB_WATCH_AWAIT) {
+        assert_true(other.await_end_ms == 0);
+        other.await_end_ms = other.now_ms + TTL_MS;
+        what = hadb_watch_step(&other.watch, other.now_ms);
+    }
     if (what != HADB_WATCH_NOTHING) {
         assert_true(other.answer_at_ms == UINT64_MAX); /* one at a time */
         other.asked = what;
@@ -211,6 +233,7 @@ static void other_until(uint64_t end_ms)
         if (other.now_ms >= other.answer_at_ms) {
             other_answer();
         }
+        other_await();
         other_step();
         enum hadb_liveness verdict = hadb_watch_liveness(&other.watch);
         if (other.alive && other.stream_up && other.now_ms > other.up_since_ms) {
@@ -233,6 +256,7 @@ static void watch__verdicts_come_in_time(void **state)
         other.answer_at_ms = UINT64_MAX;
         other.alive = other.lease_ok = true;
         memset(&other.id, 7, sizeof other.id);
+        config.tells = seed % 2 == 0;
         hadb_watch_init(&other.watch, &config, &other.id, other.now_ms);
         other_until(other.now_ms + rnd(20000));
         other.alive = false;

@@ -201,6 +201,7 @@ static void storage_h_and_lease_h__refuse_what_cannot_be(void **state)
         REFUSED(hadb_lease_read, l, NULL, "k", &out, &tag);
         REFUSED(hadb_lease_write_if_match, l, NULL, "k", none, NULL, NULL);
         REFUSED(hadb_lease_watch, l, NULL, "k", &tag);
+        HARMLESS(hadb_lease_tells, l);
         HARMLESS(hadb_lease_close, l);
     }
     HARMLESS(hadb_object_list_deinit, NULL);
