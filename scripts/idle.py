@@ -14,6 +14,7 @@ import contextlib
 import json
 import os
 import re
+import signal
 import socket
 import sys
 import threading
@@ -260,6 +261,8 @@ class Idle:
         renewals = [request for request in requests if is_renewal(*request[1:])]
         others = [request for request in requests if not is_renewal(*request[1:])]
         before = [request for request in self.requests(0) if request[0] < since]
+        if sum(1 for _, method, path in before if method == "PUT" and "/log/" in path) < self.args.databases:
+            raise Failure("the relays did not even see the databases being made")
         kinds = collections.Counter(f"{method} {kind_of(path)}" for _, method, path in others)
         return {"bench": "idle", "requests": len(requests), "renewals": len(renewals), "other": len(others),
                 "per_node_per_third": round(self.rate(renewals, end), 3), "nodes": self.args.nodes,
@@ -290,6 +293,7 @@ def parse():
 
 def main():
     args = parse()
+    signal.signal(signal.SIGTERM, servers.end)
     with servers.Servers(args.store, args.lease, args.binary) as started:
         os.environ.update(started.environment())
         try:

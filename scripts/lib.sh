@@ -92,17 +92,18 @@ install_servers() {
     [ ! -d /run/systemd/system ] || as_root systemctl disable --quiet "${fresh[@]}" 2>/dev/null || true
 }
 
-# option_value NAME WORDS...: what stands behind --NAME among the words; nothing if it is not there.
+# option_value NAME WORDS...: what stands behind the last --NAME among the words; nothing if there is none.
 option_value() {
-    local name=$1
+    local name=$1 value=
     shift
     while [ $# -gt 0 ]; do
         case "$1" in
-        "--$name="*) printf '%s\n' "${1#*=}" && return 0 ;;
-        "--$name") printf '%s\n' "${2:-}" && return 0 ;;
+        "--$name="*) value=${1#*=} ;;
+        "--$name") value=${2:-} ;;
         esac
         shift
     done
+    printf '%s\n' "$value"
 }
 
 # install_named_servers OPTIONS...: the servers that --store and --lease name (scripts/servers.py starts them).

@@ -66,17 +66,17 @@ class Servers:
 
 
 def take(words, name):
-    """The value of an option, which is removed with its name; None."""
-    value = None
-    for i, word in enumerate(words):
-        if word == name and i + 1 < len(words):
-            value = words[i + 1]
-            del words[i:i + 2]
-            break
-        if word.startswith(name + "="):
+    """The last value of an option, which is removed with its name; None."""
+    value, rest = None, []
+    while words:
+        word = words.pop(0)
+        if word == name and words:
+            value = words.pop(0)
+        elif word.startswith(name + "="):
             value = word[len(name) + 1:]
-            del words[i]
-            break
+        else:
+            rest.append(word)
+    words += rest
     return value
 
 

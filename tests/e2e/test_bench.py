@@ -4,13 +4,15 @@
 
 With --ack async or --spoil the check has to find what was lost or written twice.
 
-usage: test_bench.py HADB-BENCH BENCH [options]   exit code 77: not possible on this machine
+usage: test_bench.py HADB-BENCH BENCH [options]   exit code 77: not possible on this machine. With --store s3 or --lease KIND
+over servers of its own (scripts/servers.py).
 """
 import json
 import os
 import subprocess
 import sys
 
+SERVERS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "scripts", "servers.py")
 KEYS = {
     "failover": {"kills", "lost", "doubled", "gap_ms_p50", "gap_ms_p95", "gap_ms_max"},
     "handoff": {"lost", "errors", "gap_ms_p50", "gap_ms_p95"},
@@ -42,8 +44,13 @@ def main():
     if "vanish" in options and not namespaces_work():
         print("this machine gives no network namespaces")
         return 77
-    done = subprocess.run([program, bench, "--json", *options], stdout=subprocess.PIPE, timeout=200, check=False)
+    command = [program, bench, "--json", *options]
+    if "--store" in options or "--lease" in options:
+        command = [sys.executable, SERVERS, *command]
+    done = subprocess.run(command, stdout=subprocess.PIPE, timeout=200, check=False)
     print(done.stdout.decode())
+    if done.returncode == 77:
+        return 77
     figures = json.loads(done.stdout.decode().strip().splitlines()[-1])
     if "--spoil" in options or "async" in options:
         wanted = (1, 1) if "--spoil" in options else (max(figures["lost"], 1), 0)

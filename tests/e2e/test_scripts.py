@@ -131,6 +131,7 @@ class Packages(unittest.TestCase):
         self.assertEqual(self.named("--store", "s3", "--lease=etcd"), (["etcd-server"], True))
         self.assertEqual(self.named("--lease", "redis", "--store=s3"), (["redis-server"], True))
         self.assertEqual(self.named("--lease", "s3"), ([], True))
+        self.assertEqual(self.named("--lease", "s3", "--lease", "redis"), (["redis-server"], False))
         self.assertEqual(self.named("--store", "file:///x", "--lease", "nats://127.0.0.1/b"), ([], False))
 
 
