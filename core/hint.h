@@ -79,7 +79,7 @@ enum hadb_watch_do {
     HADB_WATCH_NOTHING,
     HADB_WATCH_READ,    /* read the node's record: answer with hadb_watch_record */
     HADB_WATCH_CONNECT, /* try a new connection to its address: answer with hadb_watch_connect */
-    HADB_WATCH_AWAIT, /* beside those: wait until its record is not the one read last any more, a ttl at most:
+    HADB_WATCH_AWAIT, /* beside those: wait until its record is not the one read last any more, half a ttl at most:
                            answer with hadb_watch_changed */
 };
 enum hadb_watch_link { HADB_LINK_CONNECTED, HADB_LINK_REFUSED, HADB_LINK_NO_ANSWER };

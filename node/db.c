@@ -18,6 +18,7 @@
 #define BACKOFF_MIN_MS 5u
 #define BACKOFF_MAX_MS 2000u
 #define SUSPECT_WAIT_MS 15u
+#define SILENT_WAIT_MS 40u /* a refused seal costs less than waiting until none is refused */
 #define LAG_WAIT_MS 2u /* for each slot behind: about what reading and applying it takes */
 #define LAG_WAIT_MS_MAX 250u
 #define DRAIN_MAX_MS 5000u
@@ -43,7 +44,7 @@ static void core_config(const struct hadb_db *db, const struct hadb_db_options *
         .backoff_min_ms = BACKOFF_MIN_MS,
         .backoff_max_ms = BACKOFF_MAX_MS,
         .suspect_wait_ms = SUSPECT_WAIT_MS,
-        .silent_wait_ms = HADB_MAX(10u, HADB_MIN(node->ttl_ms / 20, 200u)),
+        .silent_wait_ms = SILENT_WAIT_MS,
         .lag_wait_ms = LAG_WAIT_MS,
         .lag_wait_max_ms = LAG_WAIT_MS_MAX,
         .drain_max_ms = DRAIN_MAX_MS,

@@ -400,7 +400,7 @@ static void start_on_loop(void *arg)
     }
 }
 
-/* Threads that wait for news of leaders' records, where the lease store tells of them. */
+/* A thread that waits for news of leaders' records, where the lease store tells of them. */
 static int start_awaits(struct hadb_node *node, struct hadb_error *err)
 {
     struct hadb_pool_options awaits = {.name = "hadb-watch", .threads_len = HADB_AWAITED_MAX};

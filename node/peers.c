@@ -343,7 +343,8 @@ static void await_run(void *arg)
 {
     struct hadb_peer *peer = arg;
     struct hadb_node *node = peer->node;
-    struct hadb_call call = hadb_call_within(node->env, node->ttl_ms);
+    /* Longer than a renewal takes to come; others wait for the thread. */
+    struct hadb_call call = hadb_call_within(node->env, node->ttl_ms / 2);
     char key[HADB_LEASE_KEY_BYTES_MAX];
     call.cancel = &peer->await_cancel;
     key_of(peer->name, key);

@@ -31,8 +31,7 @@
 #include "node/pool.h"
 
 #define HADB_NODES_MAX 1024u /* other nodes that one node remembers */
-#define HADB_AWAITED_MAX \
-    2u /* nodes whose record is awaited at a time; others' records are read every ttl/3 */
+#define HADB_AWAITED_MAX 1u /* nodes whose record is awaited at a time; others are read meanwhile */
 #define HADB_GIVEN_UP_MAX 2048u /* databases in one record */
 #define HADB_NODE_RECORD_BYTES_MAX (60u + 64u + 255u + 16u * HADB_GIVEN_UP_MAX + 4u)
 
@@ -115,7 +114,7 @@ struct hadb_peers {
     struct hadb_known *known;
     size_t known_len;
     struct hadb_peer *list;
-    /* Where the lease store tells of changes: threads that wait for them, a few for all peers together. */
+    /* Where the lease store tells of changes: a thread that waits for them, for all peers in turn. */
     struct hadb_pool *await_pool;
     bool await_failing;
     bool stopped;

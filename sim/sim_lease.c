@@ -92,7 +92,7 @@ static void await_change(struct sim *s, uint8_t n, uint8_t whom)
                            .a = whom,
                            .life = s->node[n].life,
                            .b = s->node[n].seen_tag,
-                           .x = s->now + s->draw.ttl_ms * SIM_MS};
+                           .x = s->now + s->draw.ttl_ms * SIM_MS / 2};
     if (sim_fault(s, SIM_F_BIT_LEASE_FAIL)) {
         await_reply(s, &ev, HADB_R_UNKNOWN);
     } else {

@@ -81,7 +81,7 @@ HADB_API int hadb_lease_watch(struct hadb_lease *lease, const struct hadb_call *
 
 /**
  * Is a watch told of a change, rather than to look again and again? A node without a stream from a leader waits for
- * news of its record then, in two threads for all leaders; otherwise it reads the record every third of the TTL.
+ * news of its record then, in one thread for all leaders; otherwise it reads the record every third of the TTL.
  *
  * Returns    true or false
  * Errors     none
