@@ -430,6 +430,7 @@ void hadb_core_check(const struct hadb_core *core)
     HADB_ASSERT(core->local_txid >= core->view.txid || !hadb__rule(core, HADB_RULE_PREFIX_ACK));
     bool leads = hadb_core_leads(core);
     HADB_ASSERT(!core->gate_open || leads);
+    HADB_ASSERT(!core->stream_ahead || (core->main_busy && core->phase == HADB_PH_GET));
     HADB_ASSERT(!leads || core->phase == HADB_PH_LEAD || core->phase == HADB_PH_ASK_READY ||
                 core->phase == HADB_PH_DRAIN);
     HADB_ASSERT(!leads || core->framed_slot >= core->view.slot);

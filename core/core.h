@@ -165,10 +165,11 @@ struct hadb_core {
     bool start_reseal;    /* just started: may seal the term of its own predecessor at once */
     bool tip_checked;     /* the boundary was compared at this position */
     bool poke;            /* look again as soon as op MAIN is free */
-    bool
-        next_absent; /* a GET met nothing at the next slot, since the view moved and the owner fell silent */
+    bool next_absent;     /* a GET met nothing at the next slot, since the view moved and the owner
+                           fell silent */
     bool stream_up;
-    uint8_t liveness; /* enum hadb_liveness of owner */
+    bool stream_ahead; /* the buffer begins one slot later: the entry before is being read */
+    uint8_t liveness;  /* enum hadb_liveness of owner */
     bool
         main_busy; /* op MAIN is unanswered; if not, a phase that needs an answer is tried again at next_at_ms */
     uint64_t mark_term, mark_slot;                           /* durable mark heard on the stream */

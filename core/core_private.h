@@ -95,6 +95,8 @@ bool hadb__stream_behind(
 void hadb__stream_advance(struct hadb_step *s); /* view moved on by one slot */
 /* The next entry was read from storage. True: the stream had brought the same. */
 bool hadb__stream_overtaken(struct hadb_step *s, const struct hadb_entry_info *entry);
+/* … was not read. */
+void hadb__stream_missed(struct hadb_step *s);
 void hadb__stream_clear(struct hadb_step *s);
 
 /* election.c */

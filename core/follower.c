@@ -245,6 +245,9 @@ void hadb__at_tip(struct hadb_step *s)
 void hadb__follow_entry(struct hadb_step *s, const struct hadb_event *ev)
 {
     HADB_ASSERT(s->core->phase == HADB_PH_GET);
+    if (ev->result != HADB_R_OK) {
+        hadb__stream_missed(s);
+    }
     switch (ev->result) {
     case HADB_R_OK: {
         hadb__accept_stored(s, &ev->entry, ev->handle);

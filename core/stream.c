@@ -6,7 +6,8 @@
  * Invariant  an entry is applied only if the owner of this very term said that its slot is durable (4.8),
  *            or when it was read from storage; so a follower never holds what may be rewound.
  * Happy path entry -> buffer; mark -> hadb__follow applies from the buffer, no storage request at all.
- * Failure    gaps, overflows and strangers are dropped: storage has everything.
+ * Failure    gaps, overflows and strangers are dropped: storage has everything. While a lost entry is read from
+ *            there those behind it are kept, else each would be lost to the reading of the one before.
  */
 #include "core/core_private.h"
 
@@ -24,14 +25,21 @@ static unsigned buffered(const struct hadb_core *core)
     return len;
 }
 
-void hadb__stream_clear(struct hadb_step *s)
+/* The mark stays: it tells what storage has. */
+static void drop_entries(struct hadb_step *s)
 {
     struct hadb_core *core = s->core;
     for (unsigned i = 0; i < HADB_STREAM_BUFFER_MAX; i++) {
         hadb__release(s, core->stream[i].handle, 0);
     }
     memset(core->stream, 0, sizeof core->stream);
-    core->mark_term = core->mark_slot = 0;
+    core->stream_ahead = false;
+}
+
+void hadb__stream_clear(struct hadb_step *s)
+{
+    drop_entries(s);
+    s->core->mark_term = s->core->mark_slot = 0;
 }
 
 void hadb__stream_advance(struct hadb_step *s)
@@ -46,6 +54,13 @@ void hadb__stream_advance(struct hadb_step *s)
 bool hadb__stream_overtaken(struct hadb_step *s, const struct hadb_entry_info *entry)
 {
     struct hadb_core *core = s->core;
+    if (core->stream_ahead) { /* from now on consecutive, if they link to it */
+        core->stream_ahead = false;
+        if (!hadb__same_hash(&core->stream[0].prev, &entry->hash)) {
+            drop_entries(s);
+        }
+        return false;
+    }
     if (core->stream[0].handle == 0) {
         return false;
     }
@@ -55,6 +70,13 @@ bool hadb__stream_overtaken(struct hadb_step *s, const struct hadb_entry_info *e
     }
     hadb__stream_advance(s);
     return true;
+}
+
+void hadb__stream_missed(struct hadb_step *s)
+{
+    if (s->core->stream_ahead) {
+        drop_entries(s);
+    }
 }
 
 /* The owner has lost this term and won a later one: only storage tells what was in between. */
@@ -69,8 +91,12 @@ void hadb__stream_entry(struct hadb_step *s, const struct hadb_event *ev)
     unsigned len = buffered(core);
     /* The buffer starts behind the view, or behind the entry that is being applied. */
     bool applying = core->pending.kind == HADB_CORE_DATA;
-    uint64_t base = core->view.slot + (applying ? 2 : 1);
+    bool reading = core->main_busy && core->phase == HADB_PH_GET;
+    bool ahead =
+        core->stream_ahead || (reading && len == 0 && ev->entry.slot == core->view.slot + 2);
+    uint64_t base = core->view.slot + (applying || ahead ? 2 : 1);
     const struct hadb_hash *prev = len > 0    ? &core->stream[len - 1].hash
+                                   : ahead    ? &ev->entry.prev /* not known yet: see overtaken */
                                    : applying ? &core->pending.hash
                                               : &core->view.hash;
     bool fits = from_owner(core, ev) && ev->entry.kind == HADB_CORE_DATA &&
@@ -81,6 +107,7 @@ void hadb__stream_entry(struct hadb_step *s, const struct hadb_event *ev)
         hadb__release(s, ev->handle, 0);
         return;
     }
+    core->stream_ahead = ahead;
     core->stream[len] = (struct hadb_stream_entry){.handle = ev->handle,
                                                    .last_txid = ev->entry.last_txid,
                                                    .prev = ev->entry.prev,
@@ -118,7 +145,7 @@ void hadb__stream_state(struct hadb_step *s, const struct hadb_event *ev)
 
 bool hadb__stream_ready(const struct hadb_core *core)
 {
-    if (core->stream[0].handle == 0) {
+    if (core->stream[0].handle == 0 || core->stream_ahead) {
         return false;
     }
     if (!hadb__rule(core, HADB_RULE_STREAM_MARK)) {

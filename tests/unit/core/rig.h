@@ -223,4 +223,31 @@ static inline void rig_lead(struct rig *rig)
     answer_manifest(rig, HADB_OP_MAIN, 0);
     assert_true(hadb_core_leads(&rig->core));
 }
+
+/* A follower of node 2 in term 1 at slot 5 that has seen the tip; @stream: with its owner's stream. */
+static inline void rig_tail(struct rig *rig, const struct hadb_core_config *config, bool stream)
+{
+    rig_init(rig, config);
+    rig_start_at(rig, 1, 5, 50, 50, owner_of(2, 1));
+    if (stream) {
+        feed(rig, (struct hadb_event){.type = HADB_EV_STREAM, .owner = owner_of(2, 1)});
+    }
+    answer_get(rig, HADB_OP_MAIN, HADB_R_ABSENT);
+    answer_manifest(rig, HADB_OP_MAIN, 0);
+}
+
+static inline void stream_entry(struct rig *rig, struct hadb_entry_info entry)
+{
+    feed(rig, (struct hadb_event){.type = HADB_EV_STREAM_ENTRY,
+                                  .owner = owner_of(2, 1),
+                                  .entry = entry,
+                                  .handle = rig->next_handle++});
+}
+
+static inline void stream_mark(struct rig *rig, uint64_t term, uint64_t slot)
+{
+    feed(rig,
+         (struct hadb_event){
+             .type = HADB_EV_STREAM_MARK, .owner = owner_of(2, 1), .term = term, .slot = slot});
+}
 #endif

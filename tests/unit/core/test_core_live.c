@@ -2,33 +2,6 @@
 /* The machine of one database: that it always goes on, asks no more than it must, and wastes no time at a failover. */
 #include "tests/unit/core/rig.h"
 
-/* A follower of node 2 in term 1 at slot 5 that has seen the tip; @stream: with its owner's stream. */
-static void rig_follow(struct rig *rig, const struct hadb_core_config *config, bool stream)
-{
-    rig_init(rig, config);
-    rig_start_at(rig, 1, 5, 50, 50, owner_of(2, 1));
-    if (stream) {
-        feed(rig, (struct hadb_event){.type = HADB_EV_STREAM, .owner = owner_of(2, 1)});
-    }
-    answer_get(rig, HADB_OP_MAIN, HADB_R_ABSENT);
-    answer_manifest(rig, HADB_OP_MAIN, 0);
-}
-
-static void stream_entry(struct rig *rig, struct hadb_entry_info entry)
-{
-    feed(rig, (struct hadb_event){.type = HADB_EV_STREAM_ENTRY,
-                                  .owner = owner_of(2, 1),
-                                  .entry = entry,
-                                  .handle = rig->next_handle++});
-}
-
-static void stream_mark(struct rig *rig, uint64_t term, uint64_t slot)
-{
-    feed(rig,
-         (struct hadb_event){
-             .type = HADB_EV_STREAM_MARK, .owner = owner_of(2, 1), .term = term, .slot = slot});
-}
-
 static struct hadb_entry_info seal_entry(struct rig *rig, uint64_t slot, hadb_txid txid, int prev,
                                          int hash, struct hadb_owner next)
 {
@@ -112,7 +85,7 @@ static void election__against_a_process_that_is_gone_outlives_its_last_entries(v
 {
     (void)state;
     struct rig rig;
-    rig_follow(&rig, NULL, false);
+    rig_tail(&rig, NULL, false);
     liveness(&rig, HADB_LIVE_GONE);
     answer_entry(&rig, HADB_OP_MAIN, data_entry(&rig, 6, 53, 5, 6));
     answer_applied(&rig, HADB_R_OK);
@@ -124,7 +97,7 @@ static void election__against_an_owner_that_gave_up_outlives_its_last_entries(vo
 {
     (void)state;
     struct rig rig;
-    rig_follow(&rig, NULL, false);
+    rig_tail(&rig, NULL, false);
     liveness(&rig, HADB_LIVE_FREE);
     answer_entry(&rig, HADB_OP_MAIN, data_entry(&rig, 6, 53, 5, 6));
     answer_applied(&rig, HADB_R_OK);
@@ -137,7 +110,7 @@ static void election__lost_to_a_late_entry_of_a_process_that_is_gone_goes_on(voi
 {
     (void)state;
     struct rig rig;
-    rig_follow(&rig, NULL, false);
+    rig_tail(&rig, NULL, false);
     liveness(&rig, HADB_LIVE_GONE);
     answer_get(&rig, HADB_OP_MAIN, HADB_R_ABSENT);
     answer_framed(&rig, must(&rig, HADB_ACT_FRAME_SEAL), 50, 90);
@@ -146,55 +119,6 @@ static void election__lost_to_a_late_entry_of_a_process_that_is_gone_goes_on(voi
     answer_applied(&rig, HADB_R_OK);
     answer_get(&rig, HADB_OP_MAIN, HADB_R_ABSENT);
     assert_int_equal(must(&rig, HADB_ACT_FRAME_SEAL)->slot, 7);
-}
-
-/* A paused owner leaves an entry that its stream had brought already: no new sign of life. */
-static void election__entry_known_from_the_stream_does_not_restart_patience(void **state)
-{
-    (void)state;
-    struct rig rig;
-    rig_follow(&rig, NULL, true);
-    stream_entry(&rig, data_entry(&rig, 6, 53, 5, 6));
-    liveness(&rig, HADB_LIVE_SILENT);
-    answer_entry(&rig, HADB_OP_MAIN, data_entry(&rig, 6, 53, 5, 6));
-    answer_applied(&rig, HADB_R_OK);
-    NONE(&rig, HADB_ACT_OWNER_SEEN);
-    answer_get(&rig, HADB_OP_MAIN, HADB_R_ABSENT);
-    must(&rig, HADB_ACT_FRAME_SEAL);
-}
-
-/* The stream had a gap, so the follower finds in storage what its owner wrote before it fell silent. */
-static void election__entry_that_the_stream_missed_does_not_restart_patience(void **state)
-{
-    (void)state;
-    struct rig rig;
-    rig_follow(&rig, NULL, true);
-    stream_entry(&rig, data_entry(&rig, 7, 54, 6, 7));
-    liveness(&rig, HADB_LIVE_SILENT);
-    answer_entry(&rig, HADB_OP_MAIN, data_entry(&rig, 6, 53, 5, 6));
-    answer_applied(&rig, HADB_R_OK);
-    NONE(&rig, HADB_ACT_OWNER_SEEN);
-    answer_entry(&rig, HADB_OP_MAIN, data_entry(&rig, 7, 54, 6, 7));
-    answer_applied(&rig, HADB_R_OK);
-    NONE(&rig, HADB_ACT_OWNER_SEEN);
-    answer_get(&rig, HADB_OP_MAIN, HADB_R_ABSENT);
-    must(&rig, HADB_ACT_FRAME_SEAL);
-}
-
-/* What was not there when its owner looked silent, and is there now, was written since. */
-static void election__entry_that_was_absent_before_restarts_patience(void **state)
-{
-    (void)state;
-    struct rig rig;
-    rig_follow(&rig, NULL, true);
-    liveness(&rig, HADB_LIVE_SILENT);
-    answer_get(&rig, HADB_OP_MAIN, HADB_R_ABSENT);
-    answer_framed(&rig, must(&rig, HADB_ACT_FRAME_SEAL), 50, 90);
-    answer_created(&rig, HADB_OP_MAIN, HADB_R_EXISTS);
-    answer_entry(&rig, HADB_OP_MAIN, data_entry(&rig, 6, 53, 5, 6));
-    answer_applied(&rig, HADB_R_OK);
-    must(&rig, HADB_ACT_OWNER_SEEN);
-    assert_int_equal(rig.core.seal_at_ms, 0);
 }
 
 static struct hadb_core_config lag_config(void)
@@ -220,7 +144,7 @@ static void election__waits_longer_the_further_behind_it_is_and_never_too_long(v
     for (int i = 0; i < 4; i++) {
         struct rig rig;
         struct hadb_core_config config = lag_config();
-        rig_follow(&rig, &config, true);
+        rig_tail(&rig, &config, true);
         if (marks[i] > 5) {
             stream_mark(&rig, 1, marks[i]);
             must(&rig, HADB_ACT_GET);
@@ -237,7 +161,7 @@ static void election__that_was_behind_need_not_wait_once_it_has_caught_up(void *
     (void)state;
     struct rig rig;
     struct hadb_core_config config = lag_config();
-    rig_follow(&rig, &config, true);
+    rig_tail(&rig, &config, true);
     stream_mark(&rig, 1, 7);
     stream_breaks(&rig);
     liveness(&rig, HADB_LIVE_GONE);
@@ -303,7 +227,7 @@ static void election__asks_storage_three_times_and_never_waits(void **state)
 {
     (void)state;
     struct rig rig;
-    rig_follow(&rig, NULL, true);
+    rig_tail(&rig, NULL, true);
     feed(&rig, (struct hadb_event){
                    .type = HADB_EV_STREAM, .result = HADB_R_FAILED, .owner = owner_of(2, 1)});
     must(&rig, HADB_ACT_GET); /* tailing */
@@ -323,7 +247,7 @@ static void election__tells_the_owner_that_it_replaced(void **state)
 {
     (void)state;
     struct rig rig;
-    rig_follow(&rig, NULL, false);
+    rig_tail(&rig, NULL, false);
     liveness(&rig, HADB_LIVE_SILENT);
     answer_get(&rig, HADB_OP_MAIN, HADB_R_ABSENT);
     answer_framed(&rig, must(&rig, HADB_ACT_FRAME_SEAL), 50, 90);
@@ -355,7 +279,7 @@ static void owner__poked_on_its_way_looks_when_it_leads(void **state)
 {
     (void)state;
     struct rig rig;
-    rig_follow(&rig, NULL, false);
+    rig_tail(&rig, NULL, false);
     liveness(&rig, HADB_LIVE_SILENT);
     answer_get(&rig, HADB_OP_MAIN, HADB_R_ABSENT);
     answer_framed(&rig, must(&rig, HADB_ACT_FRAME_SEAL), 50, 90);
@@ -374,7 +298,7 @@ static void owner__named_by_another_looks_when_it_leads(void **state)
 {
     (void)state;
     struct rig rig;
-    rig_follow(&rig, NULL, false);
+    rig_tail(&rig, NULL, false);
     feed(&rig, (struct hadb_event){.type = HADB_EV_POKE});
     answer_entry(&rig, HADB_OP_MAIN, seal_entry(&rig, 6, 50, 5, 91, rig.core.self));
     answer_applied(&rig, HADB_R_OK);
@@ -420,7 +344,7 @@ static void given_up__when_a_new_owner_cannot_check_the_boundary(void **state)
 {
     (void)state;
     struct rig rig;
-    rig_follow(&rig, NULL, false);
+    rig_tail(&rig, NULL, false);
     liveness(&rig, HADB_LIVE_SILENT);
     answer_get(&rig, HADB_OP_MAIN, HADB_R_ABSENT);
     answer_framed(&rig, must(&rig, HADB_ACT_FRAME_SEAL), 50, 90);
@@ -451,7 +375,7 @@ static void replica__of_a_silent_owner_looks_into_storage(void **state)
     struct rig rig;
     struct hadb_core_config config = rig_config();
     config.never_lead = true;
-    rig_follow(&rig, &config, true);
+    rig_tail(&rig, &config, true);
     assert_true(hadb_core_deadline(&rig.core) == UINT64_MAX);
     liveness(&rig, HADB_LIVE_SILENT);
     must(&rig, HADB_ACT_GET);
@@ -468,7 +392,7 @@ static void follower__that_hears_of_a_later_term_reads_storage(void **state)
 {
     (void)state;
     struct rig rig;
-    rig_follow(&rig, NULL, true);
+    rig_tail(&rig, NULL, true);
     stream_mark(&rig, 3, 7);
     assert_int_equal(must(&rig, HADB_ACT_GET)->term, 1);
 }
@@ -477,7 +401,7 @@ static void follower__applies_marked_entries_while_storage_is_away(void **state)
 {
     (void)state;
     struct rig rig;
-    rig_follow(&rig, NULL, true);
+    rig_tail(&rig, NULL, true);
     feed(&rig, (struct hadb_event){.type = HADB_EV_POKE});
     answer_get(&rig, HADB_OP_MAIN, HADB_R_UNKNOWN);
     assert_true(rig.core.retry_at_ms > rig.now_ms);
@@ -490,7 +414,7 @@ static void follower__restored_below_its_tail_of_nothing_does_not_spin(void **st
 {
     (void)state;
     struct rig rig;
-    rig_follow(&rig, NULL, false);
+    rig_tail(&rig, NULL, false);
     tick(&rig, 200);
     answer_entry(&rig, HADB_OP_MAIN, data_entry(&rig, 6, 53, 5, 6));
     answer_applied(&rig, HADB_R_DIVERGED); /* with no tail to differ: this copy is broken */
@@ -503,7 +427,7 @@ static void read__on_a_streaming_follower_is_proven_behind_the_entry_it_found(vo
 {
     (void)state;
     struct rig rig;
-    rig_follow(&rig, NULL, true);
+    rig_tail(&rig, NULL, true);
     feed(&rig, (struct hadb_event){.type = HADB_EV_READ});
     uint64_t round = must(&rig, HADB_ACT_READ_JOIN)->round;
     must(&rig, HADB_ACT_GET);
@@ -756,9 +680,6 @@ int main(void)
         cmocka_unit_test(election__against_a_process_that_is_gone_outlives_its_last_entries),
         cmocka_unit_test(election__against_an_owner_that_gave_up_outlives_its_last_entries),
         cmocka_unit_test(election__lost_to_a_late_entry_of_a_process_that_is_gone_goes_on),
-        cmocka_unit_test(election__entry_known_from_the_stream_does_not_restart_patience),
-        cmocka_unit_test(election__entry_that_the_stream_missed_does_not_restart_patience),
-        cmocka_unit_test(election__entry_that_was_absent_before_restarts_patience),
         cmocka_unit_test(election__waits_longer_the_further_behind_it_is_and_never_too_long),
         cmocka_unit_test(election__that_was_behind_need_not_wait_once_it_has_caught_up),
         cmocka_unit_test(election__with_nobody_left_after_a_restore_needs_no_patience),
