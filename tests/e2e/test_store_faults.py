@@ -1,14 +1,15 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Three nodes over S3 whose server dies, hangs, is full, takes the credentials away, or shows a certificate that has ended."""
+"""Three nodes over S3, or storage over HTTP, whose server dies, is full, takes the credentials away, or shows a certificate that has ended."""
 import os
 import shutil
 import tempfile
 
-from e2e import wait_for
+from e2e import HADB, wait_for
 from outage import OutageTest, main, s3_env, start, with_lease
 
 import with_s3
+import with_storage
 
 ENOUGH = 1 << 30
 
@@ -111,6 +112,25 @@ class ScriptedS3(OutageTest):
                                            AWS_SECRET_ACCESS_KEY=None)
         self.storage_outage(cluster, lambda: control({"set": {"keys": {"NEWKEY": ["new-secret", ""]}}}),
                             lambda: write("NEWKEY", "new-secret"), ("EAUTH",), "InvalidAccessKeyId")
+
+
+class Http(OutageTest):
+    """hadb storage-server over a folder."""
+
+    def cluster_on(self):
+        os.environ["HADB_TEST_PROGRAM"] = HADB
+        server = start(self, with_storage.Http)
+        return server, self.run_cluster(store=server.url(server.port).replace("UNIQUE", "t"))
+
+    def test_killed_and_started_again(self):
+        server, cluster = self.cluster_on()
+        self.storage_outage(cluster, server.kill, server.start, ("EUNAVAIL",), "connect")
+
+    def test_token_taken_away_and_given_back(self):
+        server, cluster = self.cluster_on()
+        right = server.secret
+        self.storage_outage(cluster, lambda: server.accept("another-" + right), lambda: server.accept(right),
+                            ("EAUTH",), "401")
 
 
 if __name__ == "__main__":
