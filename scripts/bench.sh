@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # Runs one benchmark from a release build in build-release/, which it makes or brings up to date first.
 # Usage: scripts/bench.sh NAME [--json] [options]; without NAME it lists the benchmarks. See bench/README.md.
-# --store s3 and --lease s3|nats|etcd|redis|http: over servers of its own (scripts/servers.py).
+# --store s3|http and --lease s3|nats|etcd|redis|http: over servers of its own (scripts/servers.py).
 # With --json one JSON object comes last on stdout; everything else goes to stderr.
 set -euo pipefail
 . "$(dirname "$0")/lib.sh"

@@ -388,7 +388,7 @@ def parse():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--binary", default=os.path.join(root, "build-release", "hadb"), metavar="PATH",
                         help="the program hadb (default: %(default)s)")
-    parser.add_argument("--store", metavar="URL", help="storage (default: a folder); s3: a MinIO of its own")
+    parser.add_argument("--store", metavar="URL", help="storage (default: a folder); s3, http: a server of its own")
     parser.add_argument("--lease", metavar="URL", help="lease store (default: a folder); s3, nats, etcd, redis, "
                         "http: a server of its own")
     parser.add_argument("--seconds", type=float, default=10, metavar="N",

@@ -4,6 +4,7 @@
 # three nodes, real input, a killed, a stopped and a relieved leader, and a check of every acknowledged write.
 # Usage: scripts/quickstart.sh [options of scripts/mainjob.py, such as --keep or --json]
 # --store s3: the same over a MinIO of its own (scripts/minio.sh finds or builds it) in place of a folder;
+# --store http: over `hadb storage-server`;
 # --lease s3|nats|etcd|redis|http: the lease in a server of its own, installed if it is missing. Free ports, own folders.
 # Exit code 0 only if all of it holds. Safe to run twice.
 set -euo pipefail

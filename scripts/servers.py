@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Runs a program of ours over servers of its own: servers.py COMMAND... [--store s3] [--lease s3|nats|etcd|redis|http]
+"""Runs a program of ours over servers of its own: servers.py COMMAND... [--store s3|http] [--lease s3|nats|etcd|redis|http]
 
 Each server that is named listens on a free port of loopback, has its own folder and is ended by its process id; the
 command finds its URL in place of the name, and credentials of S3 in the environment. One MinIO serves store and lease. The
@@ -16,11 +16,11 @@ sys.dont_write_bytecode = True
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path[:0] = [HERE, os.path.join(os.path.dirname(HERE), "tests", "support")]
 import with_lease  # noqa: E402
+import with_storage  # noqa: E402
 
-LEASES = {"s3": "minio", "nats": "nats", "etcd": "etcd", "redis": "redis", "http": "http"}
-STORES = {"s3": "minio"}
-# Debian packages of the servers; MinIO comes from scripts/minio.sh.
-PACKAGES = {"nats": "nats-server", "etcd": "etcd-server", "redis": "redis-server"}
+LEASES = {"s3": with_lease.Minio, "nats": with_lease.Nats, "etcd": with_lease.Etcd, "redis": with_lease.Redis,
+          "http": with_lease.Http}
+STORES = {"s3": with_lease.Minio, "http": with_storage.Http}
 
 
 class Servers:
@@ -28,7 +28,7 @@ class Servers:
 
     def __init__(self, store, lease, program):
         self.running, self.added = {}, {}
-        os.environ["HADB_TEST_PROGRAM"] = os.path.abspath(program)  # for `hadb lease-server`
+        os.environ["HADB_TEST_PROGRAM"] = os.path.abspath(program)  # for `hadb lease-server` and `hadb storage-server`
         try:
             self.store = self.url(STORES, store, "store")
             self.lease = None if lease == "file" else self.url(LEASES, lease, "lease")
@@ -41,9 +41,9 @@ class Servers:
             return wanted
         kind = kinds[wanted]
         if kind not in self.running:
-            self.running[kind] = with_lease.KINDS[kind]()
+            self.running[kind] = kind()
         server = self.running[kind]
-        if kind == "minio":
+        if kind is with_lease.Minio:
             self.added.update(with_lease.aws("", server.credentials))
             del self.added["HADB_TEST_LEASE_URL"]
         return server.url(server.port).replace("UNIQUE", purpose)
