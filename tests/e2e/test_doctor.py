@@ -510,7 +510,7 @@ class Nodes(NodeTest):
         self.assertEqual(status["reason"], reason)
         self.assertNotEqual(status["databases"][0]["role"], "leader")
         shown = subprocess.run([HADB, "status", "--node", node.address], capture_output=True, text=True, timeout=20, check=False)
-        self.assertIn(f"{node.name}: {reason}", shown.stdout)
+        self.assertIn(f"not ready: {reason}", shown.stdout)
         with open(node.log, encoding="utf-8") as log:
             self.assertRegex(log.read(), r"error probe: storage s3://\S+ fails check")
         write = node.client.kv("PUT", "app", "k", "v", deadline_ms=200)
