@@ -30,13 +30,14 @@ get_minio() {
     rm -f "$root/.minio.log"
 }
 
-# run FOLDER [meson test options]: runs suites and adds up their results.
+# run FOLDER [meson test options]: runs suites and adds up their results. Two more at a time than there are processors: many
+# of them wait for servers, pauses and leases most of the time.
 run() {
     local folder=$1
     shift
     local log="$root/$folder/meson-logs/testlog.json"
     rm -f "$log"
-    meson test -C "$root/$folder" --no-rebuild --print-errorlogs "$@" || true
+    meson test -C "$root/$folder" --no-rebuild --print-errorlogs --num-processes $(($(nproc) + 2)) "$@" || true
     [ -f "$log" ] || die "no test ran in $folder"
     read -r p f s < <(python3 - "$log" <<'PY'
 import json, sys
