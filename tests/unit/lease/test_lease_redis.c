@@ -238,8 +238,8 @@ static void demoted__server_is_left_so_that_the_address_is_looked_up_again(void 
     (void)state;
     static const char *const words[] = {
         "-READONLY You can't write against a read only replica.\r\n",
-        "-ERR Error running script (call to f_1): @user_script:1: @user_script: 1: -READONLY You "
-        "can't write against a read only replica.\r\n",
+        ("-ERR Error running script (call to f_1): @user_script:1: @user_script: 1: -READONLY You "
+         "can't write against a read only replica.\r\n"),
         "-MASTERDOWN Link with MASTER is down and replica-serve-stale-data is set to 'no'.\r\n"};
     for (size_t i = 0; i < HADB_LEN(words); i++) {
         struct fixture f = {0};
