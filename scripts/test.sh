@@ -68,7 +68,7 @@ if [ "$quick" = no ]; then
         --suite golden --suite fault --suite fuzz --suite integration --timeout-multiplier 4
     say "building with clang and ThreadSanitizer"
     build build-tsan --werror -Dauto_features=enabled -Db_sanitize=thread -Db_lundef=false -Dbuildtype=debugoptimized
-    TSAN_OPTIONS=halt_on_error=1 run build-tsan --suite unit --suite contract --suite integration \
+    TSAN_OPTIONS="halt_on_error=1 suppressions=$root/tests/support/tsan.supp" run build-tsan --suite unit --suite contract --suite integration \
         --timeout-multiplier 4
 fi
 

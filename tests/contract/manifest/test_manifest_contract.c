@@ -60,6 +60,7 @@ static void host_open(struct host *host, struct storage_world *world)
 static void forget(struct host *host)
 {
     hadb_manifest_deinit(&host->job.manifest);
+    hadb_buf_deinit(&host->job.stored);
     host->job.err = (struct hadb_error){0};
     host->job.answer.ev = (struct hadb_event){.result = HADB_R_UNKNOWN}; /* as node/db_actions.c */
 }
@@ -497,6 +498,7 @@ static void equal__content_written_twice_has_two_tags(void **state)
     /* The first update once more, with all that was in it, the nonce as well. */
     assert_int_equal(read_head(&f->host), HADB_R_OK);
     hadb_manifest_deinit(&f->host.job.manifest);
+    hadb_buf_deinit(&f->host.job.stored);
     f->host.job.manifest = plan;
     assert_int_equal(replace_with(&f->host, obj, &nonce), HADB_R_OK);
     stored(f, &after, &now);
