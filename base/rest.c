@@ -135,10 +135,9 @@ int hadb__rest_prepare(const struct hadb__rest *rest, const struct hadb_call *ca
     if (rest->authorization) {
         hadb__rest_header(q, "Authorization", rest->authorization);
     }
-    if (left <= UINT32_MAX) {
-        snprintf(q->deadline, sizeof(q->deadline), "%" PRIu64, HADB_MAX(left, (uint64_t)1));
-        hadb__rest_header(q, "Hadb-Deadline-Ms", q->deadline);
-    }
+    left = HADB_MIN(left, (uint64_t)HADB_REST_DEADLINE_MS_MAX);
+    snprintf(q->deadline, sizeof(q->deadline), "%" PRIu64, HADB_MAX(left, (uint64_t)1));
+    hadb__rest_header(q, "Hadb-Deadline-Ms", q->deadline);
     q->http.url = (const char *)q->url.data;
     q->http.headers = q->headers;
     q->http.connect_ms_max = place->connect_ms_max;

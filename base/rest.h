@@ -8,6 +8,8 @@
 #include "base/http.h"
 #include "base/place.h"
 
+/* What services are told at most, also without a deadline. */
+#define HADB_REST_DEADLINE_MS_MAX 600000u
 #define HADB_REST_HEADERS_MAX 8u
 #define HADB_REST_WRITE_REPLY_BYTES_MAX 4096u /* room that is made before a write leaves */
 

@@ -174,10 +174,11 @@ static void begin(struct rest_exchange *x, const char *path, uint64_t len)
         (path[base_len] != '\0' && path[base_len] != '/')) {
         refuse_later(x, MHD_HTTP_NOT_FOUND, "NOT_FOUND", service->not_found);
     }
-    if (!rest_number(rest_header(x, "Hadb-Deadline-Ms"), HADB_DEADLINE_MS_MAX,
-                     REST_DEADLINE_MS_DEFAULT, &deadline_ms)) {
-        refuse_later(x, MHD_HTTP_BAD_REQUEST, "EINVAL", "Hadb-Deadline-Ms is 1 to 600000");
+    if (!rest_number(rest_header(x, "Hadb-Deadline-Ms"), INT64_MAX / 20, REST_DEADLINE_MS_DEFAULT,
+                     &deadline_ms)) {
+        refuse_later(x, MHD_HTTP_BAD_REQUEST, "EINVAL", "Hadb-Deadline-Ms is a number from 1 on");
     }
+    deadline_ms = deadline_ms < HADB_DEADLINE_MS_MAX ? deadline_ms : HADB_DEADLINE_MS_MAX;
     x->call = (struct hadb_call){.deadline_ms = env->now_ms(env->arg) + deadline_ms,
                                  .cancel = &server->cancel};
     if (x->refused == 0) {

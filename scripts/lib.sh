@@ -73,23 +73,35 @@ needs_writable() {
     [ -w "$root" ] || die "the checkout $root cannot be written to; clone it to a folder of your own"
 }
 
+# While servers are installed, a policy-rc.d of ours keeps Debian from starting them. Its second line says so, and it is
+# removed however the script ends, or by the next one.
+policy=/usr/sbin/policy-rc.d
+drop_policy() {
+    ! grep -qs '^# hadb: ' "$policy" || as_root rm -f "$policy"
+}
+
 # install_servers NAME...: some of $packages_servers, which Debian would start on their well-known ports, now and at each
 # boot. What is installed already is left as it is.
 install_servers() {
-    local fresh=() name policy=/usr/sbin/policy-rc.d
+    local fresh=() name
     for name in "$@"; do
         [ "$(dpkg-query -W -f '${db:Status-Status}' "$name" 2>/dev/null)" = installed ] || fresh+=("$name")
     done
     [ ${#fresh[@]} = 0 ] && return 0
-    if [ -e "$policy" ]; then
-        install_packages "${fresh[@]}"
-    else
-        printf '#!/bin/sh\nexit 101\n' | as_root tee "$policy" >/dev/null
+    trap drop_policy EXIT
+    drop_policy
+    if [ ! -e "$policy" ]; then
+        printf '#!/bin/sh\n# hadb: servers for tests are not services\nexit 101\n' | as_root tee "$policy" >/dev/null
         as_root chmod 755 "$policy"
-        (install_packages "${fresh[@]}") || { as_root rm -f "$policy"; return 1; }
-        as_root rm -f "$policy"
     fi
-    [ ! -d /run/systemd/system ] || as_root systemctl disable --quiet "${fresh[@]}" 2>/dev/null || true
+    install_packages "${fresh[@]}"
+    drop_policy
+    trap - EXIT
+    command -v systemctl >/dev/null || return 0
+    for name in "${fresh[@]}"; do # the unit of etcd-server is etcd
+        as_root systemctl disable --quiet "${name%-server}" >/dev/null 2>&1 || true
+        as_root systemctl disable --quiet "$name" >/dev/null 2>&1 || true
+    done
 }
 
 # option_value NAME WORDS...: what stands behind the last --NAME among the words; nothing if there is none.

