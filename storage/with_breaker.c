@@ -7,8 +7,9 @@
  *   half open --probe says nothing (cancelled, bad argument)--> open, next call probes
  *
  * Thread: any; the mutex guards the state and is not held over requests.
- * Invariants: time is env's boot-time clock; while half open exactly one request is inside that began
- * there, and only its result moves the state (late results of older requests do not).
+ * Invariants: time is env's boot-time clock; while half open one request has the vote, and only it moves the state (late
+ * results of older requests do not). It loses the vote to the next request after HADB_BREAKER_PROBE_MS_MAX: it may be
+ * large, or on a connection that is dead. An answer closes the breaker also then.
  * Failure modes: HADB_EUNAVAIL, nothing sent, while open.
  */
 #include <stdio.h>
@@ -25,8 +26,9 @@ struct breaker {
     struct hadb_mutex mu;
     enum hadb_breaker_state state; /* mu */
     uint32_t failures;             /* mu; in a row, while closed */
-    uint64_t probe_at_ms;          /* mu; while open */
-    char why[160];                 /* mu; the failure that opened it */
+    uint64_t probe_at_ms; /* mu; when the next request becomes the probe; not while closed */
+    uint64_t probes;      /* mu; the number of the one that has the vote */
+    char why[160];        /* mu; the failure that opened it */
 };
 
 /* The one place where the state changes. Lock held. */
@@ -49,8 +51,12 @@ static int admit(struct breaker *b, struct hadb__frame *f)
     uint64_t now_ms = hadb_now_ms(b->w.env);
     hadb_mutex_lock(&b->mu);
     bool in = b->state == HADB_BREAKER_CLOSED;
-    if (b->state == HADB_BREAKER_OPEN && now_ms >= b->probe_at_ms) {
-        move_to(b, HADB_BREAKER_HALF_OPEN, 0);
+    if (!in && now_ms >= b->probe_at_ms) {
+        if (b->state == HADB_BREAKER_OPEN) {
+            move_to(b, HADB_BREAKER_HALF_OPEN, 0);
+        }
+        b->probe_at_ms = now_ms + HADB_BREAKER_PROBE_MS_MAX;
+        f->epoch = ++b->probes;
         in = f->probe = true;
     }
     int r =
@@ -79,7 +85,6 @@ static enum verdict judge(int r, const struct hadb_error *cause)
 
 static bool settle_probe(struct breaker *b, enum verdict verdict, uint64_t now_ms)
 {
-    HADB_ASSERT(b->state == HADB_BREAKER_HALF_OPEN);
     if (verdict == WELL) {
         move_to(b, HADB_BREAKER_CLOSED, 0);
     } else {
@@ -108,7 +113,9 @@ static bool breaker_after(struct hadb__frame *f)
     enum verdict verdict = f->elsewhere ? NOTHING_SAID : judge(f->r, &f->err);
     uint64_t now_ms = hadb_now_ms(b->w.env);
     hadb_mutex_lock(&b->mu);
-    bool moved = f->probe ? settle_probe(b, verdict, now_ms) : count(b, verdict, now_ms);
+    bool votes = f->probe && b->state == HADB_BREAKER_HALF_OPEN &&
+                 (f->epoch == b->probes || verdict == WELL);
+    bool moved = votes ? settle_probe(b, verdict, now_ms) : count(b, verdict, now_ms);
     enum hadb_breaker_state state = b->state;
     if (moved) {
         snprintf(b->why, sizeof b->why, "%.150s", f->err.message);

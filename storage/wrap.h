@@ -39,8 +39,9 @@ int hadb_storage_with_retry(struct hadb_storage *take_inner,
  * with_breaker: after failures_max failures in a row (those that say that the store is in trouble: retryable
  * or unknown) all calls fail at once with HADB_EUNAVAIL, nothing sent. After open_ms on env's
  * boot-time clock exactly one call is let through as a probe: its success closes the breaker, its failure
- * opens it anew.
+ * opens it anew. One that has no answer after HADB_BREAKER_PROBE_MS_MAX is followed by another.
  */
+#define HADB_BREAKER_PROBE_MS_MAX 1000u
 struct hadb_breaker_options {
     uint32_t failures_max; /* 0 = 8 */
     uint32_t open_ms;      /* 0 = 1000 */

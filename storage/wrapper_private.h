@@ -42,7 +42,7 @@ struct hadb__frame {
     uint64_t epoch;         /* with_limit, its mu: at which it was let in */
     struct hadb_cond *cond; /* with_limit: of the thread that waits; NULL = asynchronous */
     bool let_in;            /* with_limit, its mu */
-    bool probe;             /* with_breaker */
+    bool probe;             /* with_breaker; epoch is its number */
     uint64_t began_ns;      /* with_trace */
     char *key, *after;      /* with_prefix: owned */
     char **keys;            /* … of request.len */

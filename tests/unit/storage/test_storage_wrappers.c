@@ -249,7 +249,7 @@ static void breaker__lets_exactly_one_probe_in(void **state)
     start(&probe, f, "probe", NULL);
     await(f, 1);
     assert_int_equal(hadb_storage_breaker_state(&f->s), HADB_BREAKER_HALF_OPEN);
-    f->now_ms += 10000; /* a slow probe does not let others in */
+    f->now_ms += HADB_BREAKER_PROBE_MS_MAX - 1; /* a slow probe does not let others in */
     for (unsigned i = 0; i < 10; i++) {
         assert_int_equal(ask(f, HADB_STORAGE_OP_GET, NULL), HADB_EUNAVAIL);
     }
@@ -257,6 +257,28 @@ static void breaker__lets_exactly_one_probe_in(void **state)
     script_hold(&f->script, false);
     end(&probe);
     assert_int_equal(probe.result, 0);
+    assert_int_equal(ask(f, HADB_STORAGE_OP_GET, NULL), 0);
+}
+
+/* A probe on a dead connection, or one that moves a large body, must not hold up a store that works. */
+static void breaker__gives_the_vote_of_a_probe_that_hangs_to_the_next(void **state)
+{
+    struct fixture *f = *state;
+    struct asker hangs, next;
+    open_breaker(f);
+    f->now_ms += 100;
+    script_hold(&f->script, true);
+    start(&hangs, f, "hangs", NULL);
+    await(f, 1);
+    f->now_ms += HADB_BREAKER_PROBE_MS_MAX;
+    start(&next, f, "next", NULL);
+    await(f, 2);
+    assert_int_equal(ask(f, HADB_STORAGE_OP_GET, NULL), HADB_EUNAVAIL); /* one at a time */
+    script_hold(&f->script, false);
+    end(&next);
+    end(&hangs);
+    assert_int_equal(next.result, 0);
+    assert_int_equal(hadb_storage_breaker_state(&f->s), HADB_BREAKER_CLOSED);
     assert_int_equal(ask(f, HADB_STORAGE_OP_GET, NULL), 0);
 }
 
@@ -467,6 +489,7 @@ int main(void)
         BOTH(breaker__stays_open_anew_when_its_probe_fails),
         BOTH(breaker__does_not_count_what_says_nothing_about_the_store),
         BOTH(breaker__lets_exactly_one_probe_in),
+        BOTH(breaker__gives_the_vote_of_a_probe_that_hangs_to_the_next),
         BOTH(breaker__probes_again_after_a_probe_that_said_nothing),
         BOTH(breaker__is_not_closed_by_a_late_answer_to_an_old_request),
         BOTH(prefix__is_put_on_and_taken_off),
